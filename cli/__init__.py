@@ -1,0 +1,1 @@
+"""The `ghostwriter` command: a client of the deployments, one file per subcommand."""

@@ -1,0 +1,96 @@
+"""The names that deployments agree on: assets, collections, models, Dags, lineage datasets.
+
+It knows no URL, credential or value of one machine; those are in `shared.settings`.
+"""
+
+from typing import Final, NamedTuple
+from uuid import UUID, uuid5
+
+# --- Airflow assets -------------------------------------------------------------------------------------------------
+KNOWLEDGE_SOURCES_ASSET_PREFIX: Final = "ghostwriter://sources/"
+"""A source changed: `ghostwriter://sources/guides`. Lives in the ingest deployment."""
+KNOWLEDGE_BASE_ASSET: Final = "ghostwriter://knowledge_base"
+"""The knowledge base has a new version. Produced in ingest, posted over REST to training."""
+EXAMPLES_ASSET: Final = "ghostwriter://examples"
+"""Example files changed (by hand, script, curl or an approved post). Lives in training."""
+TRAINING_SET_ASSET: Final = "ghostwriter://training_set"
+CHALLENGER_ASSET: Final = "ghostwriter://challenger"
+CHAMPION_ASSET: Final = "ghostwriter://champion"
+
+
+def source_asset(source: str) -> str:
+    """Asset URI of one knowledge source, e.g. `guides`."""
+    return f"{KNOWLEDGE_SOURCES_ASSET_PREFIX}{source}"
+
+
+IDEMPOTENCY_KEY: Final = "idempotency_key"
+"""Key in an asset event's `extra`; the same key means the same news."""
+
+# --- Dags -----------------------------------------------------------------------------------------------------------
+INGEST_DAG: Final = "ingest_knowledge_base"
+CLEAR_DAG: Final = "clear_knowledge_base"
+PREPARE_DAG: Final = "prepare_examples"
+FINE_TUNE_DAG: Final = "fine_tune"
+PROMOTE_DAG: Final = "promote_champion"
+START_TRAINING_DAG: Final = "start_training"
+INGEST_DAGS: Final = (INGEST_DAG, CLEAR_DAG)
+TRAINING_DAGS: Final = (PREPARE_DAG, FINE_TUNE_DAG, PROMOTE_DAG, START_TRAINING_DAG)
+MANUAL_DAGS: Final = frozenset({CLEAR_DAG})
+"""Dags that stay paused until a person unpauses or triggers them."""
+
+# --- Weaviate -------------------------------------------------------------------------------------------------------
+CHUNK_ALIAS: Final = "Chunk"
+"""Everyone reads and writes through this alias; the collection behind it is `Chunk_v1`, later `Chunk_v2`, …"""
+CHUNK_COLLECTION: Final = "Chunk_v1"
+
+# --- MLflow ---------------------------------------------------------------------------------------------------------
+REGISTERED_MODEL: Final = "ghostwriter"
+CHAMPION_ALIAS: Final = "champion"
+CHALLENGER_ALIAS: Final = "challenger"
+BASE_ALIAS: Final = "base"
+"""Not an MLflow alias: what serving calls the untuned model where there is no champion."""
+TRAINING_EXPERIMENT: Final = "ghostwriter-training"
+MODEL_ID_TAG: Final = "ghostwriter.model_id"
+"""Model-version tag: the id under which the LLM server serves this version."""
+TRAINING_SET_TAG: Final = "ghostwriter.training_set"
+JOB_ID_TAG: Final = "ghostwriter.job_id"
+
+# --- The LLM server's own model ids (settings may name another provider's) -------------------------------------------
+LOCAL_CHAT_MODEL: Final = "smollm2-135m-instruct"
+LOCAL_EMBEDDING_MODEL: Final = "all-minilm-l6-v2"
+LOCAL_IMAGE_MODEL: Final = "typographic-card"
+
+
+# --- OpenLineage ----------------------------------------------------------------------------------------------------
+class LineageDataset(NamedTuple):
+    """An OpenLineage dataset: one per collection of things, so that the graph stays readable."""
+
+    namespace: str
+    name: str
+
+
+DOCUMENTS: Final = LineageDataset("file", "/documents")
+EXAMPLES: Final = LineageDataset("file", "/examples")
+TRAINING_SET: Final = LineageDataset("file", "/training_set")
+CHUNKS: Final = LineageDataset("weaviate://ghostwriter", CHUNK_ALIAS)
+ADAPTERS: Final = LineageDataset("llm://ghostwriter", "adapters")
+MODEL: Final = LineageDataset("mlflow://ghostwriter", REGISTERED_MODEL)
+POSTS: Final = LineageDataset("ghostwriter://serving", "posts")
+INGEST_NAMESPACE: Final = "ghostwriter-ingest"
+TRAINING_NAMESPACE: Final = "ghostwriter-training"
+LLM_NAMESPACE: Final = "ghostwriter-llm"
+SERVING_NAMESPACE: Final = "ghostwriter-serving"
+LINEAGE_PRODUCER: Final = "https://github.com/ghostwriter/ghostwriter"
+
+# --- Knowledge ------------------------------------------------------------------------------------------------------
+_CHUNK_NAMESPACE: Final = UUID("6f8a8f3e-5b0e-5c58-9a68-6a2b1d0c7e11")
+
+
+def document_uri(source: str, path: str) -> str:
+    """URI of a document: `knowledge://guides/assets.md`; `path` is relative to the source's folder, in POSIX form."""
+    return f"knowledge://{source}/{path}"
+
+
+def chunk_id(uri: str, content_hash: str, position: int) -> str:
+    """Deterministic chunk id (UUID string) from the document URI, its content hash (sha256 hex) and the position."""
+    return str(uuid5(_CHUNK_NAMESPACE, f"{uri}\n{content_hash}\n{position}"))

@@ -1,0 +1,90 @@
+"""The one place where the environment is read: addresses, folders and secrets of this installation.
+
+It knows no rule and builds no client; callers pass its values down.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared import contracts
+
+
+class Secrets(BaseSettings):
+    """One file per secret in `GHOSTWRITER_SECRETS_DIR` (name of the field, mode 0600), or an environment variable."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    admin_password: SecretStr = SecretStr("")
+    weaviate_api_key: SecretStr = SecretStr("")
+    weaviate_reader_key: SecretStr = SecretStr("")
+    llm_api_key: SecretStr = SecretStr("")
+    ledger_db_password: SecretStr = SecretStr("")
+    ingest_service_password: SecretStr = SecretStr("")
+    training_service_password: SecretStr = SecretStr("")
+
+
+class Settings(BaseSettings):
+    """Every setting is an environment variable `GHOSTWRITER_<NAME>`; the defaults fit `make up`."""
+
+    model_config = SettingsConfigDict(env_prefix="GHOSTWRITER_", extra="ignore")
+
+    state_dir: Path = Path(".state")
+    content_dir: Path = Path("content")
+    secrets_dir: Path = Path(".state/secrets")
+
+    # The ledger's URL without its password; `ledger_dsn` adds it.
+    ledger_url: str = "postgresql+psycopg2://ledger@127.0.0.1:5433/ledger"
+
+    weaviate_host: str = "127.0.0.1"
+    weaviate_port: int = 8090
+    weaviate_grpc_port: int = 50051
+
+    # Any OpenAI-compatible provider.
+    llm_base_url: str = "http://127.0.0.1:8000/v1"
+    chat_model: str = contracts.LOCAL_CHAT_MODEL
+    embedding_model: str = contracts.LOCAL_EMBEDDING_MODEL
+    image_model: str = contracts.LOCAL_IMAGE_MODEL
+
+    mlflow_url: str = "http://127.0.0.1:5001"
+    # Each Airflow's own base URL and the service user that other deployments sign in with (role `op`).
+    ingest_url: str = "http://127.0.0.1:8080"
+    ingest_service_user: str = "serving"
+    training_url: str = "http://127.0.0.1:8081"
+    training_service_user: str = "ingest"
+    serving_url: str = "http://127.0.0.1:7860"
+    marquez_url: str = ""
+    marquez_web_url: str = ""
+
+    admin_user: str = "admin"
+
+    # OpenLineage events of this process go to `<spool>/<deployment>/events.jsonl`, one JSON object a line.
+    lineage_spool_dir: Path = Path(".state/lineage/spool")
+
+    log_level: str = "INFO"
+    request_timeout: float = Field(default=120.0, gt=0, description="seconds, for calls between components")
+
+    @property
+    def secrets(self) -> Secrets:
+        """The secrets of this installation, read afresh (they are small files)."""
+        directory = self.secrets_dir if self.secrets_dir.is_dir() else None
+        return Secrets(_secrets_dir=directory)  # type: ignore[call-arg]
+
+    @property
+    def ledger_dsn(self) -> str:
+        """SQLAlchemy URL of the ledger, password included: never log it."""
+        from sqlalchemy import make_url
+
+        password = self.secrets.ledger_db_password.get_secret_value()
+        url = make_url(self.ledger_url)
+        if password:
+            url = url.set(password=password)
+        return url.render_as_string(hide_password=False)
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings; tests construct `Settings(...)` themselves."""
+    return Settings()
