@@ -1,0 +1,1 @@
+"""Access to any OpenAI-compatible provider: chat, embeddings and images behind one port."""

@@ -1,0 +1,51 @@
+"""A provider for tests: deterministic, in memory, honest about its contract.
+
+It knows no network.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+from shared.llm.port import Llm, LlmError, Message
+
+_PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"
+)
+
+
+class FakeLlm(Llm):
+    """Answers each chat with `answers[model]` (or an echo of the last message); embeds by hashed words."""
+
+    def __init__(self, answers: dict[str, str] | None = None, dimensions: int = 64) -> None:
+        self.answers = {"fake-chat": "", **(answers or {})}
+        self.dimensions = dimensions
+        self.chats: list[tuple[str, list[Message]]] = []
+
+    def stream_chat(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
+    ) -> Iterator[str]:
+        if model not in self.answers:
+            raise LlmError(f"The model {model!r} does not exist. Choose one of {', '.join(self.list_models())}.")
+        self.chats.append((model, list(messages)))
+        answer = self.answers[model] or messages[-1]["content"]
+        for piece in re.findall(r"\S+\s*", answer)[:max_tokens]:
+            yield piece
+
+    def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+        return [self._embed_text(text) for text in texts]
+
+    def draw(self, model: str, prompt: str, *, size: str = "1024x1024") -> bytes:
+        return _PNG
+
+    def list_models(self) -> list[str]:
+        return sorted(self.answers)
+
+    def _embed_text(self, text: str) -> list[float]:
+        vector = [0.0] * self.dimensions
+        for word in re.findall(r"\w+", text.lower()) or [""]:
+            vector[int(hashlib.sha256(word.encode()).hexdigest(), 16) % self.dimensions] += 1.0
+        norm = math.hypot(*vector)
+        return [value / norm for value in vector]

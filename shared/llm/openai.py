@@ -1,0 +1,93 @@
+"""The OpenAI client behind the port: our own LLM server or any compatible provider.
+
+It knows nothing of prompts or retrieval.
+"""
+
+import base64
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+from shared.llm.port import Llm, LlmError, Message
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+EMBEDDING_BATCH = 64
+
+
+class OpenAiLlm(Llm):
+    """Retries connection errors, 429 and 5xx up to `max_retries` times with exponential back-off (the client's own)."""
+
+    def __init__(self, base_url: str, api_key: str, *, timeout: float = 120.0, max_retries: int = 4) -> None:
+        self._base_url, self._api_key, self._timeout, self._max_retries = base_url, api_key, timeout, max_retries
+
+    @cached_property
+    def client(self) -> "OpenAI":
+        """The vendor's client; its import takes a second, so it waits for the first call."""
+        from openai import OpenAI
+
+        return OpenAI(
+            base_url=self._base_url, api_key=self._api_key, timeout=self._timeout, max_retries=self._max_retries
+        )
+
+    def stream_chat(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
+    ) -> Iterator[str]:
+        from openai import omit
+
+        with self._explained():
+            stream = self.client.chat.completions.create(
+                model=model,
+                messages=cast("list", list(messages)),
+                max_completion_tokens=max_tokens,
+                temperature=temperature,
+                seed=seed if seed is not None else omit,
+                stream=True,
+            )
+            with stream:
+                for event in stream:
+                    if event.choices and (piece := event.choices[0].delta.content):
+                        yield piece
+
+    def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+        vectors: list[list[float]] = []
+        with self._explained():
+            for start in range(0, len(texts), EMBEDDING_BATCH):
+                batch = list(texts[start : start + EMBEDDING_BATCH])
+                answer = self.client.embeddings.create(model=model, input=batch)
+                if len(answer.data) != len(batch):
+                    raise LlmError(f"Asked for {len(batch)} embeddings, got {len(answer.data)}.")
+                vectors += [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
+        return vectors
+
+    def draw(self, model: str, prompt: str, *, size: str = "1024x1024") -> bytes:
+        from typing import Literal
+
+        with self._explained():
+            answer = self.client.images.generate(
+                model=model, prompt=prompt, size=cast("Literal['1024x1024']", size), response_format="b64_json"
+            )
+            if not answer.data or not answer.data[0].b64_json:
+                raise LlmError("The provider answered without a picture.")
+            return base64.b64decode(answer.data[0].b64_json)
+
+    def list_models(self) -> list[str]:
+        with self._explained():
+            return [model.id for model in self.client.models.list()]
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        from openai import APIConnectionError, APIStatusError, APITimeoutError, AuthenticationError
+
+        try:
+            yield
+        except AuthenticationError as error:
+            raise LlmError(f"{self._base_url} refused the API key: check the secret llm_api_key.") from error
+        except APITimeoutError as error:
+            raise LlmError(f"{self._base_url} gave no answer within {self._timeout:.0f} s.") from error
+        except APIConnectionError as error:
+            raise LlmError(f"{self._base_url} can't be reached: is the LLM server running?") from error
+        except APIStatusError as error:
+            raise LlmError(f"{self._base_url} answered {error.status_code}: {error.message[:500]}") from error

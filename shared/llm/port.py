@@ -1,0 +1,47 @@
+"""What Ghostwriter asks of a language-model provider when it writes and retrieves.
+
+It knows no vendor. Fine-tuning jobs are asked for in the training deployment alone and have their port there.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+
+class Message(TypedDict):
+    """One chat message, in OpenAI's shape."""
+
+    role: str
+    content: str
+
+
+class LlmError(RuntimeError):
+    """The provider refused or could not be reached; the message says what to do."""
+
+
+class Llm(ABC):
+    """A provider of chat, embeddings and images."""
+
+    @abstractmethod
+    def stream_chat(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
+    ) -> Iterator[str]:
+        """Pieces of the answer as they come; closing the iterator stops the generation. Raises LlmError."""
+
+    def complete_chat(
+        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
+    ) -> str:
+        """The whole answer. Raises LlmError."""
+        return "".join(self.stream_chat(model, messages, max_tokens=max_tokens, temperature=temperature, seed=seed))
+
+    @abstractmethod
+    def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+        """One unit vector per text, in order. Raises LlmError."""
+
+    @abstractmethod
+    def draw(self, model: str, prompt: str, *, size: str = "1024x1024") -> bytes:
+        """A picture as PNG or JPEG bytes. Raises LlmError."""
+
+    @abstractmethod
+    def list_models(self) -> list[str]:
+        """Ids of the models that can be used now. Raises LlmError."""

@@ -1,0 +1,1 @@
+"""The model registry behind one port: MLflow, and a fake beside it."""

@@ -1,0 +1,1 @@
+"""The vector store behind one port: Weaviate, and a fake beside it."""

@@ -1,0 +1,82 @@
+"""What Ghostwriter asks of a vector store.
+
+It knows no vendor, no embedding model and no document format.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of one version of one document. `id` is `contracts.chunk_id(uri, content_hash, position)`."""
+
+    id: str
+    uri: str
+    content_hash: str  # sha256 hex of the document's bytes
+    position: int  # 0, 1, … within the document
+    source: str
+    title: str  # of the document
+    heading: str  # of the section, or ""
+    text: str
+
+
+@dataclass(frozen=True)
+class EmbeddedChunk:
+    """A chunk with its unit vector."""
+
+    chunk: Chunk
+    vector: Sequence[float]
+
+
+@dataclass(frozen=True)
+class ScoredChunk:
+    """A search hit; a higher score is a better one, within one search."""
+
+    chunk: Chunk
+    score: float
+
+
+class VectorStoreError(RuntimeError):
+    """The store refused, failed for some objects or can't be reached; the message says which and what to do."""
+
+
+class VectorStore(ABC):
+    """Chunks by id, searched by text and vector. Every call has a time limit. All raise VectorStoreError."""
+
+    @abstractmethod
+    def collection_exists(self) -> bool:
+        """Whether the alias points at a collection."""
+
+    @abstractmethod
+    def create_collection(self) -> None:
+        """Create the collection and its alias; does nothing where they are."""
+
+    @abstractmethod
+    def drop_collection(self) -> None:
+        """Remove alias and collection with all chunks; does nothing where there are none."""
+
+    @abstractmethod
+    def write(self, chunks: Sequence[EmbeddedChunk]) -> None:
+        """Delete by id, then insert: heals what a crash left half-written. Rejects zero or non-finite vectors."""
+
+    @abstractmethod
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete by id; ids that aren't there are fine."""
+
+    @abstractmethod
+    def get(self, ids: Sequence[str]) -> dict[str, Chunk]:
+        """The chunks that exist, by id."""
+
+    @abstractmethod
+    def iterate(self) -> Iterator[Chunk]:
+        """All chunks, in no order; memory does not grow with their number."""
+
+    @abstractmethod
+    def search(self, text: str, vector: Sequence[float], limit: int) -> list[ScoredChunk]:
+        """Hybrid search (BM25 and vector), best first; empty where there is no collection."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections."""
