@@ -1,0 +1,57 @@
+"""The form rule, one broken rule at a time."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.form import form_score
+from shared.voice import Voice, load_voice
+
+GOOD = """Field note: a hook of some words.
+
+One fact in plain words, told without hurry, so that the whole post has the length that the voice asks
+for and not a single word more than a reader would want to read.
+
+Would you have known?
+
+#FieldNotes #Airflow"""
+
+
+@pytest.fixture(scope="module")
+def voice() -> Voice:
+    return load_voice(Path(__file__).parents[3] / "content" / "voice.toml")
+
+
+def test_a_good_post_keeps_every_rule(voice: Voice) -> None:
+    score = form_score(GOOD, voice)
+    assert score.problems == ()
+    assert score.score == 1.0
+    assert score.words == 45
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "broken"),
+    [
+        ("Field note:", "A note:", "opener"),
+        (" told without hurry, so that the whole post has the length that the voice asks", "", "length"),
+        ("told", "told " * 40, "length"),
+        ("known?", "known.", "closing_question"),
+        ("some words.", "some words?", "closing_question"),
+        ("known?", "known? Tell us.", "closing_question"),
+        ("#FieldNotes #Airflow", "#FieldNotes", "hashtags"),
+        ("#FieldNotes", "#Notes", "hashtags"),
+        ("#Airflow", "#fieldnotes", "hashtags"),
+        ("#Airflow", "#A #B #C", "hashtags"),
+        ("One fact", "One #fact", "hashtags"),
+    ],
+)
+def test_each_broken_rule_costs_a_quarter(voice: Voice, old: str, new: str, broken: str) -> None:
+    assert old in GOOD
+    score = form_score(GOOD.replace(old, new, 1), voice)
+    assert getattr(score, broken) is False
+    assert score.score == 0.75
+    assert len(score.problems) == 1
+
+
+def test_an_empty_text_scores_nothing(voice: Voice) -> None:
+    assert form_score("", voice).score == 0.0
