@@ -11,7 +11,9 @@ from shared.vectors.port import ScoredChunk, VectorStore
 CANDIDATES_PER_SOURCE = 4
 
 
-def retrieve(topic: str, *, llm: Llm, embedding_model: str, store: VectorStore, top_k: int) -> list[ScoredChunk]:
+def retrieve(
+    topic: str, *, llm: Llm, embedding_model: str, store: VectorStore, top_k: int
+) -> list[ScoredChunk]:
     """The `top_k` best chunks for a topic, best first, at most one a document while enough documents match.
 
     Raises LlmError and VectorStoreError.

@@ -6,7 +6,18 @@ They know no query; each room keeps its own queries beside its rules.
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -30,8 +41,13 @@ class DocumentVersion(Base):
     __tablename__ = "document_versions"
     __table_args__ = (
         UniqueConstraint("uri", "content_hash", "ingested_at"),
-        Index("current_document", "uri", unique=True, postgresql_where="superseded_at IS NULL",
-              sqlite_where="superseded_at IS NULL"),
+        Index(
+            "current_document",
+            "uri",
+            unique=True,
+            postgresql_where="superseded_at IS NULL",
+            sqlite_where="superseded_at IS NULL",
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -137,7 +153,9 @@ class Post(Base):
     seconds: Mapped[float] = mapped_column(Float)
     author: Mapped[str] = mapped_column(String(100))
     created_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
-    sources: Mapped[list["PostSource"]] = relationship(order_by="PostSource.rank", cascade="all, delete-orphan")
+    sources: Mapped[list["PostSource"]] = relationship(
+        order_by="PostSource.rank", cascade="all, delete-orphan"
+    )
 
 
 class PostSource(Base):

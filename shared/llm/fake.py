@@ -25,10 +25,18 @@ class FakeLlm(Llm):
         self.chats: list[tuple[str, list[Message]]] = []
 
     def stream_chat(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
     ) -> Iterator[str]:
         if model not in self.answers:
-            raise LlmError(f"The model {model!r} does not exist. Choose one of {', '.join(self.list_models())}.")
+            raise LlmError(
+                f"The model {model!r} does not exist. Choose one of {', '.join(self.list_models())}."
+            )
         self.chats.append((model, list(messages)))
         answer = self.answers[model] or messages[-1]["content"]
         for piece in re.findall(r"\S+\s*", answer)[:max_tokens]:

@@ -21,7 +21,12 @@ class OpenAiLlm(Llm):
     """Retries connection errors, 429 and 5xx up to `max_retries` times with exponential back-off (the client's own)."""
 
     def __init__(self, base_url: str, api_key: str, *, timeout: float = 120.0, max_retries: int = 4) -> None:
-        self._base_url, self._api_key, self._timeout, self._max_retries = base_url, api_key, timeout, max_retries
+        self._base_url, self._api_key, self._timeout, self._max_retries = (
+            base_url,
+            api_key,
+            timeout,
+            max_retries,
+        )
 
     @cached_property
     def client(self) -> "OpenAI":
@@ -29,11 +34,20 @@ class OpenAiLlm(Llm):
         from openai import OpenAI
 
         return OpenAI(
-            base_url=self._base_url, api_key=self._api_key, timeout=self._timeout, max_retries=self._max_retries
+            base_url=self._base_url,
+            api_key=self._api_key,
+            timeout=self._timeout,
+            max_retries=self._max_retries,
         )
 
     def stream_chat(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
     ) -> Iterator[str]:
         from openai import omit
 
@@ -67,7 +81,10 @@ class OpenAiLlm(Llm):
 
         with self._explained():
             answer = self.client.images.generate(
-                model=model, prompt=prompt, size=cast("Literal['1024x1024']", size), response_format="b64_json"
+                model=model,
+                prompt=prompt,
+                size=cast("Literal['1024x1024']", size),
+                response_format="b64_json",
             )
             if not answer.data or not answer.data[0].b64_json:
                 raise LlmError("The provider answered without a picture.")

@@ -24,15 +24,29 @@ class Llm(ABC):
 
     @abstractmethod
     def stream_chat(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
     ) -> Iterator[str]:
         """Pieces of the answer as they come; closing the iterator stops the generation. Raises LlmError."""
 
     def complete_chat(
-        self, model: str, messages: Sequence[Message], *, max_tokens: int, temperature: float = 0.0, seed: int | None = None
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
     ) -> str:
         """The whole answer. Raises LlmError."""
-        return "".join(self.stream_chat(model, messages, max_tokens=max_tokens, temperature=temperature, seed=seed))
+        return "".join(
+            self.stream_chat(model, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        )
 
     @abstractmethod
     def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:

@@ -1,0 +1,30 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+from shared.prompt import MAX_EXCERPT_CHARACTERS, build_messages, count_answer_tokens
+from shared.voice import load_voice
+
+VOICE = load_voice(Path(__file__).parents[3] / "content" / "voice.toml")
+
+
+def test_the_prompt_carries_voice_topic_and_numbered_context() -> None:
+    chunks = [
+        SimpleNamespace(title="Assets", text="An asset is data."),
+        SimpleNamespace(title="Hooks", text="x" * 9999),
+    ]
+    system, user = build_messages(VOICE, "  assets {now} ", chunks)
+    assert VOICE.opener in system["content"] and VOICE.format.rules in system["content"]
+    assert "[1] Assets\nAn asset is data." in user["content"]
+    assert user["content"].endswith("Topic: assets {now}")
+    assert (
+        "x" * MAX_EXCERPT_CHARACTERS in user["content"]
+        and "x" * (MAX_EXCERPT_CHARACTERS + 1) not in user["content"]
+    )
+
+
+def test_no_context_is_said_rather_than_left_blank() -> None:
+    assert "(nothing found)" in build_messages(VOICE, "assets", [])[1]["content"]
+
+
+def test_an_answer_has_room_for_the_longest_post() -> None:
+    assert count_answer_tokens(VOICE) > VOICE.max_words * 1.5
