@@ -39,8 +39,7 @@ class FakeLlm(Llm):
             )
         self.chats.append((model, list(messages)))
         answer = self.answers[model] or messages[-1]["content"]
-        for piece in re.findall(r"\S+\s*", answer)[:max_tokens]:
-            yield piece
+        yield from re.findall(r"\S+\s*", answer)[:max_tokens]
 
     def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         return [self._embed_text(text) for text in texts]
