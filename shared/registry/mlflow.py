@@ -22,7 +22,7 @@ _PRESENT = "RESOURCE_ALREADY_EXISTS"
 
 
 class MlflowRegistry(ModelRegistry):
-    """`url` is the tracking server's, or any tracking URI. A request gives up after about `timeout` seconds."""
+    """`url` is the tracking server's, or any tracking URI; a request gives up after `timeout` seconds."""
 
     def __init__(self, url: str, *, timeout: int = 20, max_retries: int = 3) -> None:
         self._url, self._timeout, self._max_retries = url, timeout, max_retries
@@ -30,12 +30,14 @@ class MlflowRegistry(ModelRegistry):
     @cached_property
     def client(self) -> "MlflowClient":
         """The vendor's client; its import takes a second or two, so it waits for the first call."""
-        from mlflow import MlflowClient
+        from mlflow import MlflowClient, set_tracking_uri
         from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 
         # MLflow takes these from its own variables only; its defaults block a caller for minutes.
         MLFLOW_HTTP_REQUEST_TIMEOUT.set(self._timeout)
         MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(self._max_retries)
+        # Registering an external model looks the model up through the global URI, whatever the client's is.
+        set_tracking_uri(self._url)
         return MlflowClient(tracking_uri=self._url, registry_uri=self._url)
 
     def register(self, *, model_id: str, run_id: str, training_set: str, job_id: str) -> ModelVersion:
@@ -135,18 +137,15 @@ class MlflowRegistry(ModelRegistry):
                 raise
 
     def _create_external_model(self, run_id: str, model_id: str, tags: dict[str, str]) -> str:
-        from mlflow.entities import LoggedModelStatus
-        from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
+        from mlflow import create_external_model
 
-        # What mlflow.create_external_model does, without its global tracking URI and active run.
-        logged = self.client.create_logged_model(
-            experiment_id=self.client.get_run(run_id).info.experiment_id,
+        logged = create_external_model(
             name=contracts.REGISTERED_MODEL,
             source_run_id=run_id,
-            tags={**tags, MLFLOW_MODEL_IS_EXTERNAL: "true"},
+            tags=tags,
             params={"model_id": model_id},
+            experiment_id=self.client.get_run(run_id).info.experiment_id,
         )
-        self.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
         return str(logged.model_id)
 
     @contextmanager
