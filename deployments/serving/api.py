@@ -1,0 +1,171 @@
+"""The desk over HTTP, under `/api` with HTTP Basic, and `/health` for whoever starts it.
+
+Handlers read the request, call and answer; they know no rule and no page.
+"""
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from deployments.serving.audit import audit_post
+from deployments.serving.desk import Desk
+from deployments.serving.errors import BadRequest, KnowledgeEmpty, NotFound, ServingError, Unavailable
+from deployments.serving.health import check_endpoints
+from deployments.serving.knowledge import describe_knowledge
+from deployments.serving.lineage import read_graph
+from deployments.serving.posts import describe_post, list_posts, record_feedback
+from deployments.serving.writer import Event, Finished, Piece, Sources
+
+NOTE_HEADER = "X-Ghostwriter-Note"
+_CODES: dict[type[ServingError], int] = {BadRequest: 400, NotFound: 404, KnowledgeEmpty: 409, Unavailable: 503}
+_LEDGER_DOWN = "The ledger (Postgres) can't be reached or refused; see its log (`ghostwriter stack logs postgres`)."
+
+
+def _read_user(request: Request) -> str:
+    return request.state.user
+
+
+User = Annotated[str, Depends(_read_user)]
+
+
+class PostRequest(BaseModel):
+    """What `POST /api/posts` takes."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    topic: str
+    model: str = "champion"
+
+
+class FeedbackRequest(BaseModel):
+    """What `POST /api/posts/{id}/feedback` takes: 1 is a thumb up, -1 a thumb down."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rating: Literal[1, -1]
+
+
+def create_api(desk: Desk) -> FastAPI:
+    """The application without its pages. Its docs pages stay off: they would load scripts from elsewhere."""
+    app = FastAPI(title="Ghostwriter", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.add_exception_handler(ServingError, _answer_serving_error)
+    app.add_exception_handler(SQLAlchemyError, lambda _request, _error: _error_answer(503, _LEDGER_DOWN))
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(StarletteHTTPException, _answer_http_error)
+    app.include_router(_make_routes(desk))
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        return {"status": "ready", "dependencies": check_endpoints(desk.endpoints)}
+
+    return app
+
+
+def _make_routes(desk: Desk) -> APIRouter:
+    basic = HTTPBasic(auto_error=False, realm="Ghostwriter")
+
+    def sign_in(request: Request, credentials: Annotated[HTTPBasicCredentials | None, Depends(basic)]) -> None:
+        if credentials is None or not desk.check_login(credentials.username, credentials.password):
+            message = f"Wrong or no user and password: sign in as {desk.admin_user!r} (HTTP Basic)."
+            raise HTTPException(401, message, {"WWW-Authenticate": 'Basic realm="Ghostwriter"'})
+        request.state.user = credentials.username
+
+    router = APIRouter(prefix="/api", dependencies=[Depends(sign_in)])
+
+    @router.post("/posts", response_model=None)
+    def write_post(request: PostRequest, user: User, stream: bool = False) -> Response | dict[str, Any]:
+        events = desk.writer.write(request.topic, request.model, user)
+        if stream:
+            # The first event is fetched here, so that an error before it still gets its own status code.
+            return StreamingResponse(_stream_lines(next(events), events), media_type="application/x-ndjson")
+        finished = next(event for event in events if isinstance(event, Finished))
+        headers = {NOTE_HEADER: finished.model.note} if finished.model.note else None
+        return JSONResponse(describe_post(finished.post), headers=headers)
+
+    @router.get("/posts")
+    def get_posts(limit: Annotated[int, Query(ge=1, le=500)] = 50) -> list[dict[str, Any]]:
+        with desk.sessions() as session:
+            return list_posts(session, limit)
+
+    @router.get("/posts/{post_id}/audit")
+    def get_audit(post_id: str) -> dict[str, Any]:
+        with desk.sessions() as session:
+            return audit_post(session, desk.registry, post_id)
+
+    @router.post("/posts/{post_id}/feedback", status_code=201)
+    def give_feedback(post_id: str, request: FeedbackRequest, user: User) -> dict[str, Any]:
+        with desk.sessions.begin() as session:
+            record_feedback(session, post_id, request.rating, user)
+        return {"post_id": post_id, "rating": request.rating}
+
+    @router.get("/knowledge")
+    def get_knowledge() -> dict[str, Any]:
+        with desk.sessions() as session:
+            return describe_knowledge(session)
+
+    @router.post("/knowledge/sync", status_code=202)
+    def start_sync(user: User) -> dict[str, Any]:
+        return {"assets": desk.sync(user)}
+
+    @router.get("/lineage")
+    def get_lineage() -> dict[str, Any]:
+        with desk.sessions() as session:
+            return read_graph(session)
+
+    return router
+
+
+def _stream_lines(first: Event, events: Iterator[Event]) -> Iterator[str]:
+    try:
+        for event in chain([first], events):
+            yield json.dumps(_describe_event(event)) + "\n"
+    except ServingError as error:
+        yield json.dumps({"type": "error", "message": str(error)}) + "\n"
+
+
+def _describe_event(event: Event) -> dict[str, Any]:
+    match event:
+        case Sources():
+            model = event.model
+            return {
+                "type": "sources",
+                "model": {"name": model.name, "version": model.version, "alias": model.alias},
+                "note": model.note,
+                "sources": [
+                    {"uri": hit.chunk.uri, "title": hit.chunk.title, "chunk_id": hit.chunk.id, "score": hit.score}
+                    for hit in event.chunks
+                ],
+            }
+        case Piece():
+            return {"type": "piece", "text": event.text}
+        case Finished():
+            return {"type": "post", **describe_post(event.post)}
+
+
+def _error_answer(status: int, message: str, headers: Any = None) -> JSONResponse:
+    return JSONResponse({"error": {"message": message}}, status, headers)
+
+
+def _answer_serving_error(_request: Request, error: Exception) -> JSONResponse:
+    status = next((code for kind, code in _CODES.items() if isinstance(error, kind)), 500)
+    return _error_answer(status, str(error))
+
+
+def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)
+    return _error_answer(error.status_code, str(error.detail), error.headers)
+
+
+def _answer_validation_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problems = [f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}" for item in error.errors()]
+    return _error_answer(422, "; ".join(problems))

@@ -1,0 +1,63 @@
+"""The desk: everything that the interface and the pages use, put together once.
+
+It knows no vendor; `composition` chooses them.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import distinct, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from deployments.serving.errors import BadRequest, Unavailable
+from deployments.serving.knowledge import AssetEvents, sync_knowledge
+from deployments.serving.writer import Writer
+from shared.ledger.models import DocumentVersion
+from shared.llm.port import Llm
+from shared.registry.port import ModelRegistry
+from shared.voice import Voice
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Values and ports; built at start, connects on first use."""
+
+    voice: Voice
+    writer: Writer
+    llm: Llm
+    image_model: str
+    registry: ModelRegistry
+    sessions: sessionmaker[Session]
+    ingest: AssetEvents
+    knowledge_dir: Path
+    admin_user: str
+    read_admin_password: Callable[[], str]
+    endpoints: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # what `/health` looks at
+    links: Mapping[str, str] = field(default_factory=dict)  # other pages, shown at the foot
+
+    def check_login(self, user: str, password: str) -> bool:
+        """In constant time, and never for an empty password."""
+        expected = self.read_admin_password()
+        same_user = secrets.compare_digest(user.encode(), self.admin_user.encode())
+        same_password = secrets.compare_digest(password.encode(), expected.encode())
+        return bool(expected) and same_user and same_password
+
+    def draw_picture(self, topic: str) -> bytes:
+        """A picture for a post on this topic, in the voice's style. Raises LlmError."""
+        picture = self.voice.picture
+        return self.llm.draw(self.image_model, f"{topic}\n\nStyle: {picture.style}", size=picture.size)
+
+    def sync(self, asked_by: str) -> list[str]:
+        """Wake ingest for every source there is or was; the assets posted. Raises ServingError."""
+        with self.sessions() as session:
+            sources = set(session.scalars(select(distinct(DocumentVersion.source))))
+        if self.knowledge_dir.is_dir():
+            sources |= {item.name for item in self.knowledge_dir.iterdir() if item.is_dir() and item.name[0] != "."}
+        if not sources:
+            raise BadRequest(f"There is no source: make a folder with documents under {self.knowledge_dir}/.")
+        try:
+            return sync_knowledge(self.ingest, sorted(sources), asked_by)
+        except (RuntimeError, OSError) as error:
+            raise Unavailable(f"Ingest could not be asked to look: {error}") from error

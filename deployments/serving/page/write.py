@@ -1,0 +1,154 @@
+"""The page that writes: a chat on the left; sources, picture, thumbs and audit of the last post on the right.
+
+It knows no model and no store; the desk does.
+"""
+
+import logging
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import gradio as gr
+
+from deployments.serving.audit import audit_post
+from deployments.serving.desk import Desk
+from deployments.serving.errors import ServingError
+from deployments.serving.models import MODEL_CHOICES
+from deployments.serving.page import fragments
+from deployments.serving.page.problems import explained
+from deployments.serving.posts import describe_model, record_feedback
+from deployments.serving.writer import MAX_TOPIC_CHARACTERS, Finished, Piece, Sources
+from shared.prompt import PROMPT_VERSION
+
+log = logging.getLogger(__name__)
+
+_MODEL_LABELS = {
+    "champion": "Champion (the base model while there is none)",
+    "challenger": "Challenger",
+    "base": "Base model",
+}
+_PLACEHOLDER = "### What should the post be about?\nType a topic below, or take one of the suggestions."
+
+
+def build_write_tab(desk: Desk) -> None:
+    """Lay out the page and tie its events; call inside a Tab."""
+    post_id, topic_of_post = gr.State(""), gr.State("")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=360):
+            chat = gr.Chatbot(
+                show_label=False, height=430, placeholder=_PLACEHOLDER, layout="bubble", buttons=["copy"],
+                elem_id="gw-chat", feedback_options=None, allow_tags=False,
+            )  # fmt: skip
+            with gr.Row(equal_height=True):
+                topic = gr.Textbox(
+                    show_label=False, placeholder="A topic in a few words", max_length=MAX_TOPIC_CHARACTERS + 1,
+                    scale=5, min_width=200, autofocus=True, elem_id="gw-topic", lines=1, max_lines=1,
+                )  # fmt: skip
+                write = gr.Button("Write", variant="primary", scale=1, min_width=90, elem_id="gw-write")
+                stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False, elem_id="gw-stop")
+            gr.Examples([[item] for item in desk.voice.topics.suggested], topic, label="Suggested topics")
+            model = gr.Dropdown(
+                [(_MODEL_LABELS[name], name) for name in MODEL_CHOICES], value=MODEL_CHOICES[0], label="Written by",
+                info="Or type a version number", allow_custom_value=True, elem_id="gw-model",
+            )  # fmt: skip
+        with gr.Column(scale=2, min_width=320):
+            line = gr.HTML(elem_id="gw-line")
+            with gr.Row(visible=False, elem_id="gw-actions") as actions:
+                up = gr.Button("👍 Good", size="sm", min_width=80, elem_id="gw-up")
+                down = gr.Button("👎 Poor", size="sm", min_width=80, elem_id="gw-down")
+                draw = gr.Button("Picture", size="sm", min_width=80, elem_id="gw-draw")
+            thanks = gr.HTML(elem_id="gw-thanks")
+            gr.Markdown("#### Sources")
+            sources = gr.HTML(fragments.show_sources([]), elem_id="gw-sources")
+            picture = gr.Image(
+                show_label=False, visible=False, interactive=False, elem_id="gw-picture", buttons=["download"]
+            )
+            with gr.Accordion("Where this post comes from", open=False, visible=False, elem_id="gw-audit") as chain:
+                audit = gr.HTML()
+
+    shown = [chat, sources, line, post_id, topic_of_post, actions, thanks, picture, chain, audit, write, stop, topic]
+
+    def run(
+        asked: str, choice: str, history: list[dict[str, Any]], request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        history = [*history, {"role": "user", "content": asked.strip() or "(no topic)"}]
+        answer = {"role": "assistant", "content": "Looking for sources …"}
+        yield {
+            chat: [*history, answer], sources: fragments.show_sources([]), line: "", post_id: "", thanks: "",
+            actions: gr.update(visible=False), picture: gr.update(visible=False, value=None),
+            chain: gr.update(visible=False, open=False), audit: "", topic: "",
+            write: gr.update(visible=False), stop: gr.update(visible=True),
+        }  # fmt: skip
+        buttons = {write: gr.update(visible=True), stop: gr.update(visible=False)}
+        text = ""
+        try:
+            for event in desk.writer.write(asked, choice or MODEL_CHOICES[0], request.username or "admin"):
+                match event:
+                    case Sources():
+                        chosen = event.model
+                        described = {"version": chosen.version, "alias": chosen.alias}
+                        note = fragments.show_note(chosen.note) if chosen.note else ""
+                        cards = [
+                            {"title": h.chunk.title, "uri": h.chunk.uri, "score": h.score, "text": h.chunk.text}
+                            for h in event.chunks
+                        ]
+                        yield {
+                            chat: [*history, {**answer, "content": "Reading, then writing …"}],
+                            sources: fragments.show_sources(cards),
+                            line: fragments.show_model(described, PROMPT_VERSION) + note,
+                        }
+                    case Piece():
+                        text += event.text
+                        yield {chat: [*history, {**answer, "content": text}]}
+                    case Finished():
+                        post = event.post
+                        note = fragments.show_note(event.model.note) if event.model.note else ""
+                        about = fragments.show_model(
+                            describe_model(post), post.prompt_version, post.seconds, post.id
+                        )
+                        yield {
+                            chat: [*history, {**answer, "content": post.text}], line: about + note, post_id: post.id,
+                            topic_of_post: post.topic, actions: gr.update(visible=True),
+                            chain: gr.update(visible=True), **buttons,
+                        }  # fmt: skip
+        except ServingError as error:
+            yield {chat: [*history, {**answer, "content": f"⚠️ {error}"}], line: "", **buttons}
+        except Exception:
+            log.exception("a post failed in a way nobody foresaw")
+            message = "⚠️ Something went wrong that nobody foresaw; the log of serving has the details."
+            yield {chat: [*history, {**answer, "content": message}], line: "", **buttons}
+
+    def stopped(history: list[dict[str, Any]]) -> dict[Any, Any]:
+        history = [*history, {"role": "assistant", "content": "Stopped; nothing was recorded."}]
+        return {chat: history, write: gr.update(visible=True), stop: gr.update(visible=False), line: ""}
+
+    def rate(identifier: str, rating: int, request: gr.Request) -> str:
+        with explained(), desk.sessions.begin() as session:
+            record_feedback(session, identifier, rating, request.username or "admin")
+        return fragments.show_note("Thank you: 👍 recorded." if rating > 0 else "Thank you: 👎 recorded.")
+
+    def paint(subject: str) -> Any:
+        from PIL import Image
+
+        with explained():
+            return gr.update(value=Image.open(BytesIO(desk.draw_picture(subject))), visible=True)
+
+    def explain(identifier: str) -> str:
+        with explained(), desk.sessions() as session:
+            return fragments.show_audit(audit_post(session, desk.registry, identifier))
+
+    def thumb_up(identifier: str, request: gr.Request) -> str:
+        return rate(identifier, 1, request)
+
+    def thumb_down(identifier: str, request: gr.Request) -> str:
+        return rate(identifier, -1, request)
+
+    writing = gr.on(
+        [write.click, topic.submit], run, [topic, model, chat], shown, concurrency_limit=4, show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
+    stop.click(stopped, chat, [chat, write, stop, line], cancels=[writing], api_visibility="private")
+    up.click(thumb_up, post_id, thanks, api_visibility="private")
+    down.click(thumb_down, post_id, thanks, api_visibility="private")
+    draw.click(paint, topic_of_post, picture, concurrency_limit=2, api_visibility="private")
+    chain.expand(explain, post_id, audit, api_visibility="private")
