@@ -1,0 +1,1 @@
+"""The fine-tuning API of a provider: port, OpenAI adapter, fake."""
