@@ -44,7 +44,7 @@ def test_defaults_fill_what_is_left_out(tmp_path: Path) -> None:
 def test_a_voice_is_frozen(tmp_path: Path) -> None:
     voice = load_voice(write(tmp_path, MINIMAL))
     with pytest.raises(ValidationError):
-        voice.name = "other"
+        voice.name = "other"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
