@@ -1,11 +1,9 @@
 """The form rule, one broken rule at a time."""
 
-from pathlib import Path
-
 import pytest
 
 from shared.form import form_score
-from shared.voice import Voice, load_voice
+from shared.voice import Voice
 
 GOOD = """Field note: a hook of some words.
 
@@ -19,7 +17,21 @@ Would you have known?
 
 @pytest.fixture(scope="module")
 def voice() -> Voice:
-    return load_voice(Path(__file__).parents[3] / "content" / "voice.toml")
+    return Voice.model_validate(
+        {
+            "name": "Field Notes",
+            "speaker": "an engineer",
+            "description": "calm",
+            "opener": "Field note:",
+            "min_words": 40,
+            "max_words": 75,
+            "hashtags": ["#FieldNotes"],
+            "format": {"rules": "Short."},
+            "picture": {"style": "a card"},
+            "budget": {"max_training_cost": 1.0, "price_per_million_tokens": 3.0},
+            "topics": {"suggested": ["Assets"]},
+        }
+    )
 
 
 def test_a_good_post_keeps_every_rule(voice: Voice) -> None:
