@@ -10,7 +10,12 @@ from deployments.training.pricing import price_job
 from deployments.training.proposals import Proposal
 
 Outcome = Literal[
-    "no_training_examples", "no_validation_examples", "no_holdout_examples", "bad_format", "over_budget", "fine_tune"
+    "no_training_examples",
+    "no_validation_examples",
+    "no_holdout_examples",
+    "bad_format",
+    "over_budget",
+    "fine_tune",
 ]
 MINIMUM_HOLDOUT = 5
 """Fewer pairs can't show that a model is better, so the job would be paid for nothing."""

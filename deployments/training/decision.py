@@ -32,7 +32,9 @@ def decide(champion_scores: Sequence[float], challenger_scores: Sequence[float])
     """
     pairs = len(champion_scores)
     if pairs != len(challenger_scores):
-        raise ValueError(f"{pairs} champion scores do not pair with {len(challenger_scores)} challenger scores")
+        raise ValueError(
+            f"{pairs} champion scores do not pair with {len(challenger_scores)} challenger scores"
+        )
     differences = [new - old for old, new in zip(champion_scores, challenger_scores, strict=True)]
     if pairs < MINIMUM_PAIRS:
         reason = f"only {pairs} pairs, at least {MINIMUM_PAIRS} are needed"

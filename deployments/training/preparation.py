@@ -100,7 +100,10 @@ def find_near_duplicates(examples: Sequence[Example]) -> list[Problem]:
 
 
 def _build_line(example: Example, context: Sequence[ContextItem], voice: Voice) -> str:
-    messages = [*build_messages(voice, example.topic, context), {"role": "assistant", "content": example.text}]
+    messages = [
+        *build_messages(voice, example.topic, context),
+        {"role": "assistant", "content": example.text},
+    ]
     return json.dumps({"messages": messages}, ensure_ascii=False)
 
 

@@ -64,7 +64,9 @@ def read_proposal(path: Path) -> Proposal:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no examples are prepared yet; run the Dag prepare_examples") from None
+        raise FileNotFoundError(
+            f"{path}: no examples are prepared yet; run the Dag prepare_examples"
+        ) from None
     order = Order(**raw.pop("order")) if raw["order"] else raw.pop("order")
     problems = tuple(Problem(**problem) for problem in raw.pop("problems"))
     return Proposal(order=order, problems=problems, **raw)

@@ -1,0 +1,97 @@
+"""A provider of fine-tuning jobs for tests: in memory, finished when told to, honest about its contract.
+
+It knows no network and trains nothing.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from deployments.training.proposals import Order
+from deployments.training.tuning.port import (
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+    TuningApi,
+    TuningError,
+    TuningJob,
+    TuningUnavailableError,
+)
+
+RESULTS = b"step,train_loss,valid_loss\n1,2.0,2.1\n2,1.0,1.4\n"
+
+
+class FakeTuning(TuningApi):
+    """Jobs stay `running` until `finish`; while `down` is set, every call says so."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.jobs: dict[str, TuningJob] = {}
+        self.files: dict[str, tuple[str, bytes]] = {}
+
+    def finish(self, job_id: str, status: str = SUCCEEDED) -> None:
+        """End a job."""
+        job = self.jobs[job_id]
+        results = self._store("step_metrics.csv", RESULTS)
+        self.jobs[job_id] = replace(
+            job,
+            status=status,
+            finished_at=job.created_at + 60,
+            fine_tuned_model=f"ft:{job.model}:{job_id}" if status == SUCCEEDED else None,
+            trained_tokens=1000 if status == SUCCEEDED else None,
+            result_files=(results,) if status == SUCCEEDED else (),
+            error="it broke" if status == FAILED else "",
+        )
+
+    def upload_file(self, path: Path, name: str) -> str:
+        self._require_up()
+        content = path.read_bytes()
+        for file_id, known in self.files.items():
+            if (known[0], len(known[1])) == (name, len(content)):
+                return file_id
+        return self._store(name, content)
+
+    def create_job(self, order: Order, training_file: str, validation_file: str) -> TuningJob:
+        self._require_up()
+        for file_id in (training_file, validation_file):
+            if file_id not in self.files:
+                raise TuningError(f"The file {file_id!r} does not exist.")
+        number = len(self.jobs) + 1
+        job = TuningJob(f"ftjob-{number}", "running", order.model, 1000 + number, metadata=order.metadata)
+        self.jobs[job.id] = job
+        return job
+
+    def find_job(self, order: Order) -> TuningJob | None:
+        self._require_up()
+        for job in reversed(self.jobs.values()):
+            if job.metadata == order.metadata and job.status not in (FAILED, CANCELLED):
+                return job
+        return None
+
+    def retrieve_job(self, job_id: str) -> TuningJob:
+        self._require_up()
+        if job_id not in self.jobs:
+            raise TuningError(f"The job {job_id!r} does not exist.")
+        return self.jobs[job_id]
+
+    def cancel_job(self, job_id: str) -> None:
+        if not self.retrieve_job(job_id).finished:
+            self.finish(job_id, CANCELLED)
+
+    async def watch_job(self, job_id: str) -> TuningJob:
+        return self.retrieve_job(job_id)
+
+    async def abandon_job(self, job_id: str) -> None:
+        self.cancel_job(job_id)
+
+    def download_file(self, file_id: str) -> bytes:
+        self._require_up()
+        return self.files[file_id][1]
+
+    def _store(self, name: str, content: bytes) -> str:
+        file_id = f"file-{len(self.files) + 1}"
+        self.files[file_id] = (name, content)
+        return file_id
+
+    def _require_up(self) -> None:
+        if self.down:
+            raise TuningUnavailableError("The fake provider is down.")

@@ -1,0 +1,82 @@
+"""What Ghostwriter asks of a provider of fine-tuning jobs.
+
+It knows no vendor, ledger or training set; `find_job` is what keeps a crash from buying a second job.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from deployments.training.proposals import Order
+
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+FINAL: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class TuningJob:
+    """A job as the provider reports it; times are seconds since the epoch."""
+
+    id: str
+    status: str
+    model: str
+    created_at: int
+    fine_tuned_model: str | None = None
+    finished_at: int | None = None
+    trained_tokens: int | None = None
+    result_files: tuple[str, ...] = ()
+    error: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the status will not change any more."""
+        return self.status in FINAL
+
+
+class TuningError(RuntimeError):
+    """The provider refused; asking again will not help. The message says what to do."""
+
+
+class TuningUnavailableError(RuntimeError):
+    """The provider can't be reached or is in trouble; asking again later may help."""
+
+
+class TuningApi(ABC):
+    """Files and fine-tuning jobs. All raise TuningError and TuningUnavailableError."""
+
+    @abstractmethod
+    def upload_file(self, path: Path, name: str) -> str:
+        """Id of the file at the provider; the one already there under this name and size where there is one."""
+
+    @abstractmethod
+    def create_job(self, order: Order, training_file: str, validation_file: str) -> TuningJob:
+        """Start a job that carries `order.metadata`. This is what costs money."""
+
+    @abstractmethod
+    def find_job(self, order: Order) -> TuningJob | None:
+        """The newest job with `order.metadata` that has neither failed nor been cancelled, or None."""
+
+    @abstractmethod
+    def retrieve_job(self, job_id: str) -> TuningJob:
+        """The job now."""
+
+    @abstractmethod
+    def cancel_job(self, job_id: str) -> None:
+        """Stop the job; fine where it has already ended."""
+
+    @abstractmethod
+    async def watch_job(self, job_id: str) -> TuningJob:
+        """`retrieve_job` without blocking the event loop."""
+
+    @abstractmethod
+    async def abandon_job(self, job_id: str) -> None:
+        """`cancel_job` without blocking the event loop."""
+
+    @abstractmethod
+    def download_file(self, file_id: str) -> bytes:
+        """Content of a file, such as a job's results."""
