@@ -1,0 +1,142 @@
+"""The work of the Dag `prepare_examples`: example files and knowledge to a frozen training set and a proposal.
+
+It knows neither Airflow nor the provider of jobs.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from deployments.training import records
+from deployments.training.preparation import (
+    ContextItem,
+    Problem,
+    build_training_set,
+    count_splits,
+    digest_example,
+    find_near_duplicates,
+)
+from deployments.training.proposals import Order, Proposal, write_proposal
+from deployments.training.sets import freeze_set
+from deployments.training.tuning.port import FINAL
+from shared.examples import Example, load_examples
+from shared.prompt import PROMPT_VERSION
+from shared.vectors.port import ScoredChunk
+from shared.voice import Voice
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["no_knowledge_base", "nothing_due", "training_set"]
+Retrieve = Callable[[str], Sequence[ScoredChunk]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Where to go next and why; `training_set` is None where the examples could not be frozen."""
+
+    outcome: Outcome
+    reason: str
+    training_set: str | None
+    counts: dict[str, int]
+
+
+class _NoKnowledgeError(Exception):
+    """Nothing was retrieved."""
+
+
+def prepare_examples(
+    *,
+    content_dir: Path,
+    sets_dir: Path,
+    proposal_file: Path,
+    voice: Voice,
+    model: str,
+    sessions: sessionmaker[Session],
+    retrieve: Retrieve,
+    run: str,
+) -> Prepared:
+    """Load, pin, freeze, and say whether a training job is due. Doing it again changes nothing."""
+    folder = content_dir / "examples"
+    examples, errors = load_examples(folder)
+    counts = count_splits(examples)
+    log.info("%d examples in %s %s, %d malformed files", len(examples), folder, counts, len(errors))
+    problems = [Problem(error.path.as_posix(), error.line, error.message) for error in errors]
+    problems += find_near_duplicates(examples)
+
+    order = None
+    train_file = ""
+    if not problems and all(counts.values()):
+        try:
+            contexts = _pin_contexts(examples, sessions, retrieve)
+        except _NoKnowledgeError as error:
+            return Prepared("no_knowledge_base", str(error), None, counts)
+        built = build_training_set(examples, contexts, voice)
+        files = freeze_set(built, sets_dir)
+        train_file = str(files["train"])
+        rows = [
+            {
+                "path": example.path.relative_to(folder).as_posix(),
+                "split": example.split,
+                "digest": (digest := digest_example(example.topic, example.text)),
+                "chunk_ids": [item.chunk_id for item in contexts[digest]],
+            }
+            for example in examples
+        ]
+        budget = voice.budget
+        order = Order(built.digest, model, budget.n_epochs, budget.learning_rate_multiplier, budget.suffix)
+        with sessions.begin() as session:
+            records.save_training_set(session, built.digest, files, rows, counts, PROMPT_VERSION, run)
+        log.info("training set %s is frozen in %s", built.digest, files["train"].parent)
+        with sessions() as session:
+            job = records.find_job(session, order)
+        if job is not None and job.status in FINAL:
+            reason = f"training set {built.digest[:12]} has its job already: {job.job_id}, {job.status}"
+            return Prepared("nothing_due", reason, built.digest, counts)
+    write_proposal(
+        Proposal(
+            order=order,
+            train_file=train_file,
+            counts=counts,
+            problems=tuple(problems),
+            price_per_million=voice.budget.price_per_million_tokens,
+            budget=voice.budget.max_training_cost,
+            currency=voice.budget.currency,
+            run=run,
+        ),
+        proposal_file,
+    )
+    reason = f"{len(problems)} problems in the examples" if problems else f"{counts} examples to be checked"
+    return Prepared("training_set", reason, order.training_set if order else None, counts)
+
+
+def _pin_contexts(
+    examples: Sequence[Example], sessions: sessionmaker[Session], retrieve: Retrieve
+) -> dict[str, list[ContextItem]]:
+    topics = {digest_example(example.topic, example.text): example.topic for example in examples}
+    with sessions() as session:
+        if not records.has_knowledge(session):
+            raise _NoKnowledgeError("no ingest run has finished yet; its event starts this Dag again")
+        contexts = records.load_contexts(session, topics)
+    missing = {digest: topic for digest, topic in topics.items() if digest not in contexts}
+    started = time.monotonic()
+    new: dict[str, list[ContextItem]] = {}
+    for number, (digest, topic) in enumerate(missing.items(), 1):
+        hits = retrieve(topic)
+        if not hits:
+            raise _NoKnowledgeError(f"the knowledge base has nothing on {topic!r}: is it empty?")
+        new[digest] = [
+            ContextItem(hit.chunk.id, hit.chunk.uri, hit.chunk.content_hash, hit.chunk.title, hit.chunk.text)
+            for hit in hits
+        ]
+        if number % 20 == 0:
+            log.info("context for %d of %d examples", number, len(missing))
+    with sessions.begin() as session:
+        records.pin_contexts(session, new)
+    seconds = time.monotonic() - started
+    log.info("context: %d pinned before, %d new in %.1f s", len(contexts), len(new), seconds)
+    return {**contexts, **new}

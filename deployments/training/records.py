@@ -1,0 +1,122 @@
+"""The training deployment's reads and writes in the ledger.
+
+It knows no provider and no file; each function is one short transaction of the caller's session.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from deployments.training.preparation import ContextItem
+from deployments.training.proposals import Order
+from deployments.training.tuning.port import CANCELLED, FAILED, TuningJob
+from shared.examples import Split
+from shared.ledger.models import FineTuningJob, KnowledgeVersion, PinnedContext, TrainingSet, utc_now
+
+
+def has_knowledge(session: Session) -> bool:
+    """Whether an ingest run has ever been finished: half a knowledge base must not be pinned."""
+    return session.scalar(select(KnowledgeVersion.id).limit(1)) is not None
+
+
+def load_contexts(session: Session, digests: Iterable[str]) -> dict[str, list[ContextItem]]:
+    """The pinned contexts, by example digest."""
+    rows = session.scalars(select(PinnedContext).where(PinnedContext.example_digest.in_(list(digests))))
+    return {row.example_digest: [ContextItem(**chunk) for chunk in row.chunks] for row in rows}
+
+
+def pin_contexts(session: Session, contexts: Mapping[str, Sequence[ContextItem]]) -> None:
+    """Pin the contexts of new examples; what is pinned already stays."""
+    known = load_contexts(session, contexts)
+    for digest, items in contexts.items():
+        if digest not in known:
+            session.add(PinnedContext(example_digest=digest, chunks=[asdict(item) for item in items]))
+
+
+def save_training_set(
+    session: Session,
+    digest: str,
+    files: Mapping[Split, Path],
+    examples: list[dict[str, Any]],
+    counts: dict[str, int],
+    prompt_version: str,
+    run: str,
+) -> None:
+    """Record a frozen training set once."""
+    if session.get(TrainingSet, digest) is None:
+        session.add(
+            TrainingSet(
+                digest=digest,
+                train_file=str(files["train"]),
+                validation_file=str(files["validation"]),
+                holdout_file=str(files["holdout"]),
+                examples=examples,
+                counts=counts,
+                prompt_version=prompt_version,
+                run=run,
+            )
+        )
+
+
+def get_training_set(session: Session, digest: str) -> TrainingSet:
+    """A frozen training set; LookupError where the ledger has none of this digest."""
+    found = session.get(TrainingSet, digest)
+    if found is None:
+        raise LookupError(f"The ledger has no training set {digest}; run the Dag prepare_examples.")
+    return found
+
+
+def find_job(session: Session, order: Order) -> FineTuningJob | None:
+    """The job of this training set and these settings, or None."""
+    return session.scalar(_select_job(order))
+
+
+def reserve_job(session: Session, order: Order) -> FineTuningJob:
+    """The job's row, locked until the session commits: two tasks never create a job side by side."""
+    row = session.scalar(_select_job(order).with_for_update())
+    if row is None:
+        try:
+            with session.begin_nested():
+                session.add(
+                    FineTuningJob(training_set=order.training_set, settings_digest=order.settings_digest)
+                )
+        except IntegrityError:  # another task was faster
+            pass
+        row = session.scalars(_select_job(order).with_for_update()).one()
+    return row
+
+
+def attach_job(row: FineTuningJob, job: TuningJob) -> None:
+    """Note which job at the provider stands for this row."""
+    if row.job_id != job.id:
+        row.job_id, row.mlflow_run_id, row.model_version, row.finished_at = job.id, None, None, None
+    row.status = job.status
+
+
+def finish_job(row: FineTuningJob, job: TuningJob, seconds: float | None) -> None:
+    """Note how the job ended."""
+    row.status = job.status
+    row.model_id = job.fine_tuned_model
+    row.trained_tokens = job.trained_tokens
+    row.seconds = seconds
+    row.finished_at = utc_now()
+
+
+def release_failed_jobs(session: Session) -> int:
+    """Let failed and cancelled jobs be tried again; how many there were."""
+    found = session.scalars(
+        delete(FineTuningJob).where(FineTuningJob.status.in_([FAILED, CANCELLED])).returning(FineTuningJob.id)
+    )
+    return len(list(found))
+
+
+def _select_job(order: Order) -> Any:
+    return select(FineTuningJob).where(
+        FineTuningJob.training_set == order.training_set,
+        FineTuningJob.settings_digest == order.settings_digest,
+    )
