@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -45,8 +46,8 @@ class DocumentVersion(Base):
             "current_document",
             "uri",
             unique=True,
-            postgresql_where="superseded_at IS NULL",
-            sqlite_where="superseded_at IS NULL",
+            postgresql_where=text("superseded_at IS NULL"),
+            sqlite_where=text("superseded_at IS NULL"),
         ),
     )
 
@@ -190,7 +191,7 @@ class LineageEvent(Base):
     """An OpenLineage event, cleaned of what must not leave, stored once."""
 
     __tablename__ = "lineage_events"
-    __table_args__ = (Index("undelivered", "run_id", postgresql_where="delivered_at IS NULL"),)
+    __table_args__ = (Index("undelivered", "run_id", postgresql_where=text("delivered_at IS NULL")),)
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
