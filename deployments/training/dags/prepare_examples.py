@@ -1,0 +1,55 @@
+"""### 🧺 Prepare examples
+
+Turns the example posts in `content/examples/{train,validation,holdout}` into a frozen training set, with the very
+prompt that serving uses and the context retrieved for each post. The context of an example is pinned when it is first
+prepared: a later change of the knowledge base alone buys no new job.
+
+Runs when the knowledge base or the examples have changed, and once a day. Ends in one of
+
+- **hand_over**: there is something to train or to complain about, `fine_tune` checks it;
+- **nothing_due**: this training set has had its job;
+- **no_knowledge_base**: ingest has not finished yet; its event starts this Dag again.
+"""
+
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, task
+
+from deployments.training.defaults import DAG_DEFAULTS, EXAMPLES, KNOWLEDGE_BASE, TRAINING_SET
+from shared import contracts
+
+
+@dag(
+    dag_id=contracts.PREPARE_DAG,
+    dag_display_name="🧺 Prepare examples",
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable("0 5 * * *", timezone="UTC"), assets=KNOWLEDGE_BASE | EXAMPLES
+    ),
+    doc_md=__doc__,
+    **DAG_DEFAULTS,
+)
+def prepare_examples() -> None:
+    @task.branch(task_display_name="🧺 Prepare examples")
+    def prepare(run_id: str) -> str:
+        from deployments.training import tasks
+        from shared.settings import get_settings
+
+        prepared = tasks.prepare(get_settings(), run_id)
+        return "hand_over" if prepared.outcome == "training_set" else prepared.outcome
+
+    @task(task_display_name="📦 Hand over", outlets=[TRAINING_SET])
+    def hand_over() -> None:
+        """Its event starts `fine_tune`."""
+
+    @task(task_display_name="💤 Nothing due")
+    def nothing_due() -> None:
+        print("Examples, prompt and settings have had their job already; nothing is due.")
+
+    @task(task_display_name="📭 No knowledge base")
+    def no_knowledge_base() -> None:
+        print(
+            "The knowledge base is empty or not finished; the event of the next ingest run starts this Dag again."
+        )
+
+    prepare() >> [hand_over(), nothing_due(), no_knowledge_base()]
+
+
+prepare_examples()

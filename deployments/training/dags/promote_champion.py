@@ -1,0 +1,72 @@
+"""### 🏆 Promote champion
+
+Lets the challenger and the champion (or the base model, where there is no champion yet) write for the same frozen
+holdout with the same prompt, scores both, and promotes the challenger only when a paired bootstrap shows that it is
+better. A tie, NaN or too few pairs keep the champion. The decision, its numbers and both models' posts stand in MLflow
+whichever way it goes.
+
+Runs when `fine_tune` has registered a challenger.
+"""
+
+from typing import Any
+
+from airflow.sdk import TriggerRule, dag, task
+
+from deployments.training.defaults import CHALLENGER, CHAMPION, DAG_DEFAULTS
+from shared import contracts
+
+
+@dag(
+    dag_id=contracts.PROMOTE_DAG,
+    dag_display_name="🏆 Promote champion",
+    schedule=[CHALLENGER],
+    doc_md=__doc__,
+    **DAG_DEFAULTS,
+)
+def promote_champion() -> None:
+    @task.branch(task_display_name="🔀 Who is there?")
+    def choose_comparison() -> str:
+        from deployments.training import tasks
+        from shared.settings import get_settings
+
+        return tasks.choose(get_settings())
+
+    @task(task_display_name="📭 No challenger")
+    def no_challenger() -> None:
+        print("No version has the alias challenger, or the champion has it itself: nothing to decide.")
+
+    @task.branch
+    def judge(run_id: str, ti: Any = None) -> str:
+        from deployments.training import tasks
+        from shared.settings import get_settings
+
+        decision, version = tasks.compare(get_settings(), run_id)
+        ti.xcom_push(key="version", value=version)
+        return "promoted" if decision.promote else "kept"
+
+    @task(
+        task_display_name="🏆 Promoted",
+        outlets=[CHAMPION],
+        trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+    )
+    def promoted(ti: Any = None) -> None:
+        from deployments.training import tasks
+        from shared.settings import get_settings
+
+        versions = ti.xcom_pull(task_ids=["no_champion", "compare"], key="version")
+        tasks.crown(get_settings(), next(version for version in versions if version))
+
+    @task(task_display_name="🛡️ Kept", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+    def kept() -> None:
+        print("The challenger was not shown to be better; the numbers stand in MLflow.")
+
+    first = judge.override(
+        task_id="no_champion", task_display_name="🥇 No champion: against the base model"
+    )()
+    duel = judge.override(task_id="compare", task_display_name="⚖️ Compare with the champion")()
+    choose_comparison() >> [no_challenger(), first, duel]
+    [first, duel] >> promoted()
+    [first, duel] >> kept()
+
+
+promote_champion()

@@ -1,0 +1,31 @@
+"""### ▶️ Start training
+
+By hand: lets failed or cancelled jobs be tried again and starts the pipeline as if the examples had changed. From
+outside, `python -m deployments.training.notify` (or the `curl` in its docstring) does the same.
+"""
+
+from airflow.sdk import dag, task
+
+from deployments.training.defaults import DAG_DEFAULTS, EXAMPLES
+from shared import contracts
+
+
+@dag(
+    dag_id=contracts.START_TRAINING_DAG,
+    dag_display_name="▶️ Start training",
+    schedule=None,
+    doc_md=__doc__,
+    **DAG_DEFAULTS,
+)
+def start_training() -> None:
+    @task(task_display_name="▶️ Start training", outlets=[EXAMPLES])
+    def start() -> int:
+        from deployments.training import tasks
+        from shared.settings import get_settings
+
+        return tasks.release_failed_jobs(get_settings())
+
+    start()
+
+
+start_training()
