@@ -1,0 +1,88 @@
+"""kill -9 of a scheduler and of the LLM server in mid-job: the pipeline finishes by itself, with one job."""
+
+import signal
+import time
+
+import psutil
+import pytest
+
+from shared import contracts
+from tests.e2e.running_stack import wait_until
+
+pytestmark = pytest.mark.timeout(1500)
+
+
+def find_processes(stack, *words: str) -> list[psutil.Process]:
+    """This stack's processes whose command line has all the words."""
+    found = []
+    for process in stack.processes():
+        try:
+            line = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if all(word in line for word in words):
+            found.append(process)
+    return found
+
+
+def kill_listener(stack, port: int) -> None:
+    for process in stack.processes():
+        try:
+            listens = any(
+                connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+                for connection in process.net_connections(kind="inet")
+            )
+        except psutil.Error:
+            continue
+        if listens:
+            process.send_signal(signal.SIGKILL)
+            return
+    pytest.fail(f"Nobody listens on port {port}")
+
+
+def kill_scheduler(stack) -> None:
+    """The training deployment's: its metadata database tells it from ingest's."""
+    for process in find_processes(stack, "airflow", "scheduler"):
+        if "training" in process.environ().get("AIRFLOW_HOME", ""):
+            process.send_signal(signal.SIGKILL)
+            return
+    pytest.fail("No scheduler of the training deployment found")
+
+
+def test_kills_in_the_middle_of_a_job(stack, training) -> None:
+    jobs = {job["id"] for job in stack.list_jobs()}
+    fine_tunes = training.known(contracts.FINE_TUNE_DAG)
+    promotions = training.known(contracts.PROMOTE_DAG)
+    versions = len(stack.ghostwriter("models", "list"))
+    example = sorted((stack.content_dir / "examples" / "train").glob("*.md"))[0]
+    example.write_text(example.read_text().replace("?", ", and what would you do?", 1))
+    started = time.monotonic()
+    stack.ghostwriter("train", "start")
+
+    def find_running_job() -> object:
+        return next(
+            (job for job in stack.list_jobs() if job["id"] not in jobs and job["status"] == "running"), None
+        )
+
+    job = wait_until(find_running_job, timeout=300, what="running job")
+    kill_scheduler(stack)
+    time.sleep(3)
+    kill_listener(stack, stack.port("llm"))
+    wait_until(lambda: stack.list_jobs(), timeout=180, what="LLM server after kill -9")
+
+    run = training.wait_for_new_run(contracts.FINE_TUNE_DAG, fine_tunes, timeout=900)
+    assert run["state"] == "success", training.task_states(run)
+    decision = training.wait_for_new_run(contracts.PROMOTE_DAG, promotions, timeout=600)
+    assert decision["state"] == "success", training.task_states(decision)
+    stack.notes["faulted_change_to_decision_seconds"] = time.monotonic() - started
+
+    new = [item for item in stack.list_jobs() if item["id"] not in jobs]
+    assert [item["id"] for item in new] == [job["id"]], "a second job was made"
+    assert new[0]["status"] == "succeeded"
+    assert len(stack.ghostwriter("models", "list")) == versions + 1
+
+
+def test_the_new_version_answers_after_all_that(stack) -> None:
+    newest = stack.ghostwriter("models", "list")[0]
+    post = stack.ghostwriter("write", "Deferrable operators", "--model", newest["version"])
+    assert post["model"]["version"] == newest["version"]
