@@ -4,14 +4,14 @@ It knows no tokenizer and no provider; the encoder is handed in.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 
 # As OpenAI bills chat examples: three tokens frame each message, three prime the answer.
 TOKENS_PER_MESSAGE = 3
 TOKENS_PER_EXAMPLE = 3
 
 
-def count_tokens(lines: Sequence[str], encode: Callable[[str], Sequence[int]]) -> int:
+def count_tokens(lines: Sequence[str], encode: Callable[[str], Sized]) -> int:
     """Tokens of one pass over the chat examples, one JSON object a line."""
     total = 0
     for line in lines:

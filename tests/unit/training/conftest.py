@@ -1,0 +1,115 @@
+"""A small world for the training deployment: voice, examples, ledger, fakes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session, sessionmaker
+
+from deployments.training.jobs import Purchase
+from deployments.training.preparing import Prepared, prepare_examples
+from deployments.training.proposals import read_proposal
+from shared.ledger.models import Base, KnowledgeVersion
+from shared.ledger.sessions import create_ledger_engine
+from shared.vectors.port import Chunk, ScoredChunk
+from shared.voice import Voice
+
+WORDS = [
+    "apple",
+    "bridge",
+    "cloud",
+    "delta",
+    "ember",
+    "forest",
+    "garden",
+    "harbor",
+    "island",
+    "jungle",
+    "kettle",
+    "lemon",
+]
+
+
+@pytest.fixture
+def voice() -> Voice:
+    return Voice.model_validate(
+        {
+            "name": "Field Notes",
+            "speaker": "an engineer",
+            "description": "calm",
+            "opener": "Field note:",
+            "min_words": 5,
+            "max_words": 30,
+            "hashtags": ["#FieldNotes"],
+            "format": {"rules": "One hook."},
+            "picture": {"style": "plain"},
+            "budget": {"max_training_cost": 1.0, "price_per_million_tokens": 3.0, "n_epochs": 2},
+            "topics": {"suggested": ["assets"]},
+        }
+    )
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> sessionmaker[Session]:
+    engine = create_ledger_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
+    Base.metadata.create_all(engine)
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@pytest.fixture
+def knowledge(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        session.add(KnowledgeVersion(digest="d", documents=1, chunks=1, ingest_run="r"))
+
+
+def write_example(content: Path, split: str, name: str, text: str) -> Path:
+    path = content / "examples" / split / f"{name}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"---\ntopic: about {name}\n---\n{text}\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Path:
+    """Five train, five validation and five holdout posts that have little in common."""
+    folder = tmp_path / "content"
+    for split in ("train", "validation", "holdout"):
+        for number in range(5):
+            words = [f"{word}{split}{number}" for word in WORDS]
+            write_example(folder, split, f"{split}-{number}", f"Field note: {' '.join(words)}?")
+    return folder
+
+
+def find_one_chunk(topic: str, text: str = "a fact") -> list[ScoredChunk]:
+    return [ScoredChunk(Chunk("id-1", "knowledge://g/a.md", "h" * 64, 0, "g", "Guide", "", text), 1.0)]
+
+
+Prepare = Callable[..., Prepared]
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, content: Path, voice: Voice, sessions: sessionmaker[Session]) -> Prepare:
+    def do(**changes: object) -> Prepared:
+        arguments: dict[str, object] = {
+            "content_dir": content,
+            "sets_dir": tmp_path / "sets",
+            "proposal_file": tmp_path / "proposal.json",
+            "voice": voice,
+            "model": "base",
+            "sessions": sessions,
+            "retrieve": find_one_chunk,
+            "run": "run-1",
+        }
+        return prepare_examples(**{**arguments, **changes})  # type: ignore[arg-type]
+
+    return do
+
+
+@pytest.fixture
+def purchase(prepare: Prepare, knowledge: None, tmp_path: Path) -> Purchase:
+    prepare()
+    order = read_proposal(tmp_path / "proposal.json").order
+    assert order is not None
+    return Purchase(order, tokens=500, price=0.5, currency="USD")
