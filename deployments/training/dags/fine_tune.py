@@ -18,6 +18,7 @@ from airflow.sdk import dag, task
 from deployments.training.defaults import CHALLENGER, DAG_DEFAULTS, TRAINING_SET
 from deployments.training.operators.fine_tune import FineTuneOperator
 from shared import contracts
+from shared.orchestration.datasets import dataset_asset
 
 ENDS = {
     "bad_format": "📝 Bad format",
@@ -57,7 +58,8 @@ def fine_tune() -> None:
         task_id="fine_tune",
         task_display_name="🎓 Fine-tune",
         purchase=check["purchase"],
-        outlets=[CHALLENGER],
+        inlets=[dataset_asset(contracts.TRAINING_SET), dataset_asset(contracts.ADAPTERS)],
+        outlets=[CHALLENGER, dataset_asset(contracts.MODEL)],
         execution_timeout=timedelta(minutes=30),
     )
     check >> [train, *(end.override(task_id=name, task_display_name=title)() for name, title in ENDS.items())]

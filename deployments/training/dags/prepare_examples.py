@@ -15,6 +15,7 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, task
 
 from deployments.training.defaults import DAG_DEFAULTS, EXAMPLES, KNOWLEDGE_BASE, TRAINING_SET
 from shared import contracts
+from shared.orchestration.datasets import dataset_asset
 
 
 @dag(
@@ -27,12 +28,23 @@ from shared import contracts
     **DAG_DEFAULTS,
 )
 def prepare_examples() -> None:
-    @task.branch(task_display_name="🧺 Prepare examples")
+    @task.branch(
+        task_display_name="🧺 Prepare examples",
+        inlets=[dataset_asset(contracts.EXAMPLES), dataset_asset(contracts.CHUNKS)],
+        outlets=[dataset_asset(contracts.TRAINING_SET)],
+    )
     def prepare(run_id: str) -> str:
         from deployments.training import tasks
+        from shared.orchestration.recording import record_lineage
         from shared.settings import get_settings
 
         prepared = tasks.prepare(get_settings(), run_id)
+        frozen = {"version": prepared.training_set, **prepared.counts}
+        record_lineage(
+            inputs={contracts.EXAMPLES: {"row_count": sum(prepared.counts.values())}},
+            outputs={contracts.TRAINING_SET: frozen} if prepared.training_set else {},
+            run={"outcome": prepared.outcome},
+        )
         return "hand_over" if prepared.outcome == "training_set" else prepared.outcome
 
     @task(task_display_name="📦 Hand over", outlets=[TRAINING_SET])

@@ -14,6 +14,7 @@ from airflow.sdk import TriggerRule, dag, task
 
 from deployments.training.defaults import CHALLENGER, CHAMPION, DAG_DEFAULTS
 from shared import contracts
+from shared.orchestration.datasets import dataset_asset
 
 
 @dag(
@@ -35,12 +36,18 @@ def promote_champion() -> None:
     def no_challenger() -> None:
         print("No version has the alias challenger, or the champion has it itself: nothing to decide.")
 
-    @task.branch
+    @task.branch(
+        inlets=[dataset_asset(contracts.MODEL), dataset_asset(contracts.TRAINING_SET)],
+        outlets=[dataset_asset(contracts.MODEL)],
+    )
     def judge(run_id: str, ti: Any = None) -> str:
         from deployments.training import tasks
+        from shared.orchestration.recording import record_lineage
         from shared.settings import get_settings
 
         decision, version = tasks.compare(get_settings(), run_id)
+        numbers = {"promoted": decision.promote, "pairs": decision.pairs}
+        record_lineage(outputs={contracts.MODEL: {"version": version}}, run=numbers)
         ti.xcom_push(key="version", value=version)
         return "promoted" if decision.promote else "kept"
 

@@ -22,6 +22,8 @@ from deployments.training.tuning.port import (
     TuningUnavailableError,
 )
 from deployments.training.waiting import FIRST_POLL, PATIENCE, Silence
+from shared import contracts
+from shared.orchestration.recording import record_lineage
 from shared.settings import get_settings
 
 
@@ -141,7 +143,15 @@ class FineTuneOperator(BaseOperator):
         registry, tuning = composition.create_registry(settings), composition.create_tuning(settings)
         # From here on a kill must not cancel anything: the job has ended.
         self.job_id = ""
-        jobs.record_result(purchase, job, run_id, sessions, tuning, tracker, registry)
+        version = jobs.record_result(purchase, job, run_id, sessions, tuning, tracker, registry)
+        record_lineage(
+            inputs={
+                contracts.TRAINING_SET: {"version": version.training_set},
+                contracts.ADAPTERS: {"version": version.model_id},
+            },
+            outputs={contracts.MODEL: {"version": version.version}},
+            run={"job_id": job.id, "mlflow_run_id": run_id},
+        )
         return job.fine_tuned_model or ""
 
     def _show_links(self, job_id: str, run_id: str) -> None:

@@ -15,20 +15,7 @@ from shared.ledger.sessions import create_ledger_engine
 from shared.vectors.port import Chunk, ScoredChunk
 from shared.voice import Voice
 
-WORDS = [
-    "apple",
-    "bridge",
-    "cloud",
-    "delta",
-    "ember",
-    "forest",
-    "garden",
-    "harbor",
-    "island",
-    "jungle",
-    "kettle",
-    "lemon",
-]
+WORDS = ["apple", "bridge", "cloud", "delta", "ember", "forest", "garden", "harbor", "island", "jungle"]
 
 
 @pytest.fixture
