@@ -26,8 +26,15 @@ from deployments.serving.posts import describe_post, list_posts, record_feedback
 from deployments.serving.writer import Event, Finished, Piece, Sources
 
 NOTE_HEADER = "X-Ghostwriter-Note"
-_CODES: dict[type[ServingError], int] = {BadRequest: 400, NotFound: 404, KnowledgeEmpty: 409, Unavailable: 503}
-_LEDGER_DOWN = "The ledger (Postgres) can't be reached or refused; see its log (`ghostwriter stack logs postgres`)."
+_CODES: dict[type[ServingError], int] = {
+    BadRequest: 400,
+    NotFound: 404,
+    KnowledgeEmpty: 409,
+    Unavailable: 503,
+}
+_LEDGER_DOWN = (
+    "The ledger (Postgres) can't be reached or refused; see its log (`ghostwriter stack logs postgres`)."
+)
 
 
 def _read_user(request: Request) -> str:
@@ -73,7 +80,9 @@ def create_api(desk: Desk) -> FastAPI:
 def _make_routes(desk: Desk) -> APIRouter:
     basic = HTTPBasic(auto_error=False, realm="Ghostwriter")
 
-    def sign_in(request: Request, credentials: Annotated[HTTPBasicCredentials | None, Depends(basic)]) -> None:
+    def sign_in(
+        request: Request, credentials: Annotated[HTTPBasicCredentials | None, Depends(basic)]
+    ) -> None:
         if credentials is None or not desk.check_login(credentials.username, credentials.password):
             message = f"Wrong or no user and password: sign in as {desk.admin_user!r} (HTTP Basic)."
             raise HTTPException(401, message, {"WWW-Authenticate": 'Basic realm="Ghostwriter"'})
@@ -141,7 +150,12 @@ def _describe_event(event: Event) -> dict[str, Any]:
                 "model": {"name": model.name, "version": model.version, "alias": model.alias},
                 "note": model.note,
                 "sources": [
-                    {"uri": hit.chunk.uri, "title": hit.chunk.title, "chunk_id": hit.chunk.id, "score": hit.score}
+                    {
+                        "uri": hit.chunk.uri,
+                        "title": hit.chunk.title,
+                        "chunk_id": hit.chunk.id,
+                        "score": hit.score,
+                    }
                     for hit in event.chunks
                 ],
             }
@@ -167,5 +181,7 @@ def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:
 
 def _answer_validation_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    problems = [f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}" for item in error.errors()]
+    problems = [
+        f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}" for item in error.errors()
+    ]
     return _error_answer(422, "; ".join(problems))

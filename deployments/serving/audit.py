@@ -66,10 +66,14 @@ def _find_version(registry: ModelRegistry, number: str, notes: list[str]) -> Mod
     try:
         version = registry.get_version(number)
     except RegistryError as error:
-        notes.append(f"The model registry could not be asked ({error}); the model's chain is from the ledger.")
+        notes.append(
+            f"The model registry could not be asked ({error}); the model's chain is from the ledger."
+        )
         return None
     if version is None:
-        notes.append(f"The model registry no longer holds version {number}; the model's chain is from the ledger.")
+        notes.append(
+            f"The model registry no longer holds version {number}; the model's chain is from the ledger."
+        )
     return version
 
 
@@ -81,7 +85,9 @@ def _audit_source(session: Session, post: Post, source: PostSource, notes: list[
     ).all()
     # The same content may have come, gone and come back: the one that stood when the post was written counts.
     written = _naive(post.created_at)
-    version = next((item for item in versions if _naive(item.ingested_at) <= written), None) or next(iter(versions), None)
+    version = next((item for item in versions if _naive(item.ingested_at) <= written), None) or next(
+        iter(versions), None
+    )
     if version is None:
         notes.append(f"The ledger holds no ingested version of {source.uri} with this content.")
     return {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import distinct, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.serving.errors import BadRequest, Unavailable
@@ -52,9 +52,11 @@ class Desk:
     def sync(self, asked_by: str) -> list[str]:
         """Wake ingest for every source there is or was; the assets posted. Raises ServingError."""
         with self.sessions() as session:
-            sources = set(session.scalars(select(distinct(DocumentVersion.source))))
+            sources = set(session.scalars(select(DocumentVersion.source).distinct()))
         if self.knowledge_dir.is_dir():
-            sources |= {item.name for item in self.knowledge_dir.iterdir() if item.is_dir() and item.name[0] != "."}
+            sources |= {
+                item.name for item in self.knowledge_dir.iterdir() if item.is_dir() and item.name[0] != "."
+            }
         if not sources:
             raise BadRequest(f"There is no source: make a folder with documents under {self.knowledge_dir}/.")
         try:

@@ -40,9 +40,15 @@ def describe_knowledge(session: Session) -> dict[str, Any]:
         "chunks": sum(int(row[2]) for row in rows),
         "version": version and version.id,
         "digest": version and version.digest,
-        "last_ingest": version and {"run": version.ingest_run, "at": version.created_at.isoformat(timespec="seconds")},
+        "last_ingest": version
+        and {"run": version.ingest_run, "at": version.created_at.isoformat(timespec="seconds")},
         "sources": [
-            {"source": name, "documents": count, "chunks": int(chunks), "changed": changed.isoformat(timespec="seconds")}
+            {
+                "source": name,
+                "documents": count,
+                "chunks": int(chunks),
+                "changed": changed.isoformat(timespec="seconds"),
+            }
             for name, count, chunks, changed in rows
         ],
     }

@@ -44,7 +44,9 @@ class ModelChooser:
             return self._look_up(asked)
         except RegistryError as error:
             if asked == CHAMPION_ALIAS and self._last_champion is not None:
-                log.warning("registry: %s; going on with champion version %s", error, self._last_champion.version)
+                log.warning(
+                    "registry: %s; going on with champion version %s", error, self._last_champion.version
+                )
                 note = (
                     "The model registry can't be asked just now: written with the champion it named last, "
                     f"version {self._last_champion.version}."
@@ -66,12 +68,16 @@ class ModelChooser:
         if asked == CHALLENGER_ALIAS:
             version = self._registry.get_by_alias(CHALLENGER_ALIAS)
             if version is None:
-                raise UnknownModel(f"There is no challenger now. Choose {CHAMPION_ALIAS!r} or {BASE_ALIAS!r}.")
+                raise UnknownModel(
+                    f"There is no challenger now. Choose {CHAMPION_ALIAS!r} or {BASE_ALIAS!r}."
+                )
             return _from_version(version, CHALLENGER_ALIAS)
         version = self._registry.get_version(asked)
         if version is None:
             have = ", ".join(item.version for item in self._registry.list_versions()) or "none yet"
-            raise UnknownModel(f"There is no version {asked} of the model. Versions: {have}. Or {_list_choices()}.")
+            raise UnknownModel(
+                f"There is no version {asked} of the model. Versions: {have}. Or {_list_choices()}."
+            )
         return _from_version(version, next((a for a in MODEL_CHOICES if a in version.aliases), None))
 
     def _base(self, note: str = "") -> ChosenModel:

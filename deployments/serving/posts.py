@@ -18,7 +18,9 @@ def get_post(session: Session, post_id: str) -> Post:
     """The post with its sources. Raises NotFound."""
     post = session.get(Post, post_id, options=[selectinload(Post.sources)])
     if post is None:
-        raise NotFound(f"There is no post {post_id!r}. The Posts page and GET /api/posts list the posts there are.")
+        raise NotFound(
+            f"There is no post {post_id!r}. The Posts page and GET /api/posts list the posts there are."
+        )
     return post
 
 

@@ -104,7 +104,9 @@ class Writer:
             raise Unavailable(f"The knowledge base can't be searched: {error}") from error
         except SQLAlchemyError as error:
             self._runs.fail(post_id, "ledger unavailable")
-            raise Unavailable("The post could not be recorded in the ledger (Postgres); nothing was kept.") from error
+            raise Unavailable(
+                "The post could not be recorded in the ledger (Postgres); nothing was kept."
+            ) from error
         except Exception as error:
             self._runs.fail(post_id, type(error).__name__)
             raise
@@ -135,7 +137,9 @@ class Writer:
                 yield Piece(piece)
         text = "".join(pieces).replace("\0", "").strip()
         if not text:
-            raise LlmError(f"{chosen.model_id} answered with an empty text; try again or choose another model.")
+            raise LlmError(
+                f"{chosen.model_id} answered with an empty text; try again or choose another model."
+            )
 
         post = Post(
             id=post_id,

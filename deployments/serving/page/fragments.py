@@ -34,7 +34,9 @@ def _show_source(rank: int, source: dict[str, Any]) -> str:
     )
 
 
-def show_model(model: dict[str, Any], prompt_version: str, seconds: float | None = None, post_id: str = "") -> str:
+def show_model(
+    model: dict[str, Any], prompt_version: str, seconds: float | None = None, post_id: str = ""
+) -> str:
     """One line: model, prompt, time, post id."""
     parts = [_badge(name_model(model)), f"prompt <code>{escape(prompt_version)}</code>"]
     if seconds is not None:
@@ -84,7 +86,8 @@ def show_audit(audit: dict[str, Any]) -> str:
             ])
         )  # fmt: skip
     cards = "".join(
-        f'<section class="gw-card"><h4>{escape(title)}</h4>{_show_facts(facts)}</section>' for title, facts in steps
+        f'<section class="gw-card"><h4>{escape(title)}</h4>{_show_facts(facts)}</section>'
+        for title, facts in steps
     )
     notes = "".join(show_note(note) for note in audit["notes"])
     return f'<div class="gw-audit">{cards}</div>{notes}'
@@ -105,13 +108,15 @@ def show_knowledge(state: dict[str, Any]) -> str:
         ("documents", state["documents"]),
         ("chunks", state["chunks"]),
         ("version", state["version"] or "–"),
-        ("last ingestion", _time(last["at"]) if last else "–"),
+        ("last ingestion", _time(last["at"], "%d %b, %H:%M") if last else "–"),
     ]
     tiles = "".join(
-        f'<div class="gw-tile"><b>{escape(str(value))}</b><span>{escape(name)}</span></div>' for name, value in figures
+        f'<div class="gw-tile"><b>{escape(str(value))}</b><span>{escape(name)}</span></div>'
+        for name, value in figures
     )
     rows = [
-        (item["source"], item["documents"], item["chunks"], _time(item["changed"])) for item in state["sources"]
+        (item["source"], item["documents"], item["chunks"], _time(item["changed"]))
+        for item in state["sources"]
     ]
     run = f'<p class="gw-quiet">Last run: <code>{escape(last["run"])}</code></p>' if last else ""
     table = show_table(("Source", "Documents", "Chunks", "Last change"), rows) if rows else ""
@@ -121,8 +126,11 @@ def show_knowledge(state: dict[str, Any]) -> str:
 def show_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A plain table that scrolls sideways where the page is narrow."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="gw-scroll"><table class="gw-table"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    table = f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="gw-scroll"><table class="gw-table">{table}</table></div>'
 
 
 def show_links(links: dict[str, str]) -> str:
@@ -138,7 +146,5 @@ def _badge(text: str) -> str:
     return f'<span class="gw-badge gw-strong">{escape(text)}</span>'
 
 
-def _time(stamp: str | None) -> str:
-    if not stamp:
-        return "–"
-    return datetime.fromisoformat(stamp).strftime("%d %b %Y, %H:%M:%S")
+def _time(stamp: str | None, form: str = "%d %b %Y, %H:%M:%S") -> str:
+    return datetime.fromisoformat(stamp).strftime(form) if stamp else "–"

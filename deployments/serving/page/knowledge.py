@@ -18,20 +18,24 @@ def build_knowledge_tab(desk: Desk, tab: gr.Tab) -> None:
     with gr.Row(equal_height=True):
         gr.Markdown("Documents under `content/knowledge/<source>/` are read daily, and whenever you say so.")
         sync = gr.Button("Sync now", variant="primary", size="sm", scale=0, min_width=130, elem_id="gw-sync")
-    state = gr.HTML(elem_id="gw-knowledge")
-    told = gr.HTML()
+    state = gr.HTML(elem_id="gw-knowledge", elem_classes="gw-bare")
+    told = gr.HTML(elem_classes="gw-bare")
     timer = gr.Timer(_REFRESH_SECONDS, active=False)
 
     def load() -> str:
         with explained(), desk.sessions() as session:
             found = describe_knowledge(session)
-        empty = fragments.show_note("Nothing has been ingested yet.", "warning") if not found["documents"] else ""
+        empty = (
+            fragments.show_note("Nothing has been ingested yet.", "warning") if not found["documents"] else ""
+        )
         return empty + fragments.show_knowledge(found)
 
     def start(request: gr.Request) -> tuple[str, gr.Timer]:
         with explained():
             assets = desk.sync(request.username or "admin")
-        message = f"Ingest was told to look at {len(assets)} sources; the numbers here follow by themselves."
+        message = (
+            f"Ingest was told to look at its sources ({len(assets)}); the numbers here follow by themselves."
+        )
         return fragments.show_note(message), gr.Timer(active=True)
 
     tab.select(load, None, state, api_visibility="private")

@@ -43,7 +43,9 @@ def build_lineage_tab(desk: Desk, tab: gr.Tab) -> None:
     with gr.Row(equal_height=True):
         gr.Markdown("What every run of every deployment read and wrote, as it reported it (OpenLineage).")
         refresh = gr.Button("Refresh", size="sm", scale=0, min_width=110, elem_id="gw-refresh-lineage")
-    graph = gr.HTML(None, html_template=_TEMPLATE, js_on_load=_ON_LOAD, elem_id="gw-lineage")
+    graph = gr.HTML(
+        None, html_template=_TEMPLATE, js_on_load=_ON_LOAD, elem_id="gw-lineage", elem_classes="gw-bare"
+    )
 
     def load() -> dict[str, Any]:
         with explained(), desk.sessions() as session:

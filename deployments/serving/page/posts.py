@@ -27,7 +27,7 @@ def build_posts_tab(desk: Desk, tab: gr.Tab) -> None:
         headers=_HEAD, datatype="str", interactive=False, wrap=True, show_label=False, max_height=320,
         column_widths=["17%", "33%", "16%", "8%", "26%"], elem_id="gw-posts",
     )  # fmt: skip
-    shown = gr.HTML(elem_id="gw-post")
+    shown = gr.HTML(elem_id="gw-post", elem_classes="gw-bare")
 
     def load() -> list[list[Any]]:
         with explained(), desk.sessions() as session:
@@ -47,4 +47,10 @@ def build_posts_tab(desk: Desk, tab: gr.Tab) -> None:
 
 def _make_row(post: dict[str, Any]) -> list[Any]:
     written = datetime.fromisoformat(post["created"]).strftime("%d %b %Y, %H:%M")
-    return [written, post["topic"], fragments.name_model(post["model"]), f"{post['rating']:+d}", post["post_id"]]
+    return [
+        written,
+        post["topic"],
+        fragments.name_model(post["model"]),
+        f"{post['rating']:+d}",
+        post["post_id"],
+    ]

@@ -21,4 +21,6 @@ def explained() -> Iterator[None]:
     except (ServingError, LlmError) as error:
         raise gr.Error(str(error), duration=15, print_exception=False) from error
     except SQLAlchemyError as error:
-        raise gr.Error("The ledger (Postgres) can't be reached.", duration=15, print_exception=False) from error
+        raise gr.Error(
+            "The ledger (Postgres) can't be reached.", duration=15, print_exception=False
+        ) from error

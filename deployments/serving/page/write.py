@@ -6,6 +6,7 @@ It knows no model and no store; the desk does.
 import logging
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,10 +24,11 @@ from shared.prompt import PROMPT_VERSION
 log = logging.getLogger(__name__)
 
 _MODEL_LABELS = {
-    "champion": "Champion (the base model while there is none)",
+    "champion": "Champion",
     "challenger": "Challenger",
     "base": "Base model",
 }
+_ICONS = Path(__file__).parent.parent / "static"
 _PLACEHOLDER = "### What should the post be about?\nType a topic below, or take one of the suggestions."
 
 
@@ -45,28 +47,52 @@ def build_write_tab(desk: Desk) -> None:
                     scale=5, min_width=200, autofocus=True, elem_id="gw-topic", lines=1, max_lines=1,
                 )  # fmt: skip
                 write = gr.Button("Write", variant="primary", scale=1, min_width=90, elem_id="gw-write")
-                stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, visible=False, elem_id="gw-stop")
+                stop = gr.Button(
+                    "Stop", variant="stop", scale=1, min_width=90, visible=False, elem_id="gw-stop"
+                )
             gr.Examples([[item] for item in desk.voice.topics.suggested], topic, label="Suggested topics")
             model = gr.Dropdown(
                 [(_MODEL_LABELS[name], name) for name in MODEL_CHOICES], value=MODEL_CHOICES[0], label="Written by",
-                info="Or type a version number", allow_custom_value=True, elem_id="gw-model",
+                info="Or type a version number. While there is no champion, the base model writes.", allow_custom_value=True, elem_id="gw-model",
             )  # fmt: skip
         with gr.Column(scale=2, min_width=320):
-            line = gr.HTML(elem_id="gw-line")
+            line = gr.HTML(elem_id="gw-line", elem_classes="gw-bare", visible=False)
             with gr.Row(visible=False, elem_id="gw-actions") as actions:
-                up = gr.Button("👍 Good", size="sm", min_width=80, elem_id="gw-up")
-                down = gr.Button("👎 Poor", size="sm", min_width=80, elem_id="gw-down")
-                draw = gr.Button("Picture", size="sm", min_width=80, elem_id="gw-draw")
-            thanks = gr.HTML(elem_id="gw-thanks")
+                up = gr.Button(
+                    "Good", icon=_ICONS / "thumbs-up.svg", size="sm", min_width=80, elem_id="gw-up"
+                )
+                down = gr.Button(
+                    "Poor", icon=_ICONS / "thumbs-down.svg", size="sm", min_width=80, elem_id="gw-down"
+                )
+                draw = gr.Button(
+                    "Picture", icon=_ICONS / "picture.svg", size="sm", min_width=80, elem_id="gw-draw"
+                )
+            thanks = gr.HTML(elem_id="gw-thanks", elem_classes="gw-bare", visible=False)
             gr.Markdown("#### Sources")
-            sources = gr.HTML(fragments.show_sources([]), elem_id="gw-sources")
+            sources = gr.HTML(fragments.show_sources([]), elem_id="gw-sources", elem_classes="gw-bare")
             picture = gr.Image(
                 show_label=False, visible=False, interactive=False, elem_id="gw-picture", buttons=["download"]
             )
-            with gr.Accordion("Where this post comes from", open=False, visible=False, elem_id="gw-audit") as chain:
+            with gr.Accordion(
+                "Where this post comes from", open=False, visible=False, elem_id="gw-audit"
+            ) as chain:
                 audit = gr.HTML()
 
-    shown = [chat, sources, line, post_id, topic_of_post, actions, thanks, picture, chain, audit, write, stop, topic]
+    shown = [
+        chat,
+        sources,
+        line,
+        post_id,
+        topic_of_post,
+        actions,
+        thanks,
+        picture,
+        chain,
+        audit,
+        write,
+        stop,
+        topic,
+    ]
 
     def run(
         asked: str, choice: str, history: list[dict[str, Any]], request: gr.Request
@@ -74,12 +100,14 @@ def build_write_tab(desk: Desk) -> None:
         history = [*history, {"role": "user", "content": asked.strip() or "(no topic)"}]
         answer = {"role": "assistant", "content": "Looking for sources …"}
         yield {
-            chat: [*history, answer], sources: fragments.show_sources([]), line: "", post_id: "", thanks: "",
+            chat: [*history, answer], sources: fragments.show_sources([]), post_id: "",
+            line: gr.update(value="", visible=False), thanks: gr.update(value="", visible=False),
             actions: gr.update(visible=False), picture: gr.update(visible=False, value=None),
             chain: gr.update(visible=False, open=False), audit: "", topic: "",
             write: gr.update(visible=False), stop: gr.update(visible=True),
         }  # fmt: skip
         buttons = {write: gr.update(visible=True), stop: gr.update(visible=False)}
+        hide_line = {line: gr.update(value="", visible=False)}
         text = ""
         try:
             for event in desk.writer.write(asked, choice or MODEL_CHOICES[0], request.username or "admin"):
@@ -89,13 +117,20 @@ def build_write_tab(desk: Desk) -> None:
                         described = {"version": chosen.version, "alias": chosen.alias}
                         note = fragments.show_note(chosen.note) if chosen.note else ""
                         cards = [
-                            {"title": h.chunk.title, "uri": h.chunk.uri, "score": h.score, "text": h.chunk.text}
+                            {
+                                "title": h.chunk.title,
+                                "uri": h.chunk.uri,
+                                "score": h.score,
+                                "text": h.chunk.text,
+                            }
                             for h in event.chunks
                         ]
                         yield {
                             chat: [*history, {**answer, "content": "Reading, then writing …"}],
                             sources: fragments.show_sources(cards),
-                            line: fragments.show_model(described, PROMPT_VERSION) + note,
+                            line: gr.update(
+                                value=fragments.show_model(described, PROMPT_VERSION) + note, visible=True
+                            ),
                         }
                     case Piece():
                         text += event.text
@@ -107,40 +142,58 @@ def build_write_tab(desk: Desk) -> None:
                             describe_model(post), post.prompt_version, post.seconds, post.id
                         )
                         yield {
-                            chat: [*history, {**answer, "content": post.text}], line: about + note, post_id: post.id,
+                            chat: [*history, {**answer, "content": post.text}], line: about + note,
+                            post_id: post.id,
                             topic_of_post: post.topic, actions: gr.update(visible=True),
                             chain: gr.update(visible=True), **buttons,
                         }  # fmt: skip
         except ServingError as error:
-            yield {chat: [*history, {**answer, "content": f"⚠️ {error}"}], line: "", **buttons}
+            yield {
+                chat: [*history, {**answer, "content": f"**Not written.** {error}"}],
+                **hide_line,
+                **buttons,
+            }
         except Exception:
             log.exception("a post failed in a way nobody foresaw")
-            message = "⚠️ Something went wrong that nobody foresaw; the log of serving has the details."
-            yield {chat: [*history, {**answer, "content": message}], line: "", **buttons}
+            message = "**Not written.** Something went wrong that nobody foresaw; the log of serving has the details."
+            yield {chat: [*history, {**answer, "content": message}], **hide_line, **buttons}
 
     def stopped(history: list[dict[str, Any]]) -> dict[Any, Any]:
         history = [*history, {"role": "assistant", "content": "Stopped; nothing was recorded."}]
-        return {chat: history, write: gr.update(visible=True), stop: gr.update(visible=False), line: ""}
+        return {
+            chat: history,
+            write: gr.update(visible=True),
+            stop: gr.update(visible=False),
+            line: gr.update(visible=False),
+        }
 
-    def rate(identifier: str, rating: int, request: gr.Request) -> str:
+    def rate(identifier: str, rating: int, request: gr.Request) -> Any:
         with explained(), desk.sessions.begin() as session:
             record_feedback(session, identifier, rating, request.username or "admin")
-        return fragments.show_note("Thank you: 👍 recorded." if rating > 0 else "Thank you: 👎 recorded.")
+        name = "thumb up" if rating > 0 else "thumb down"
+        return gr.update(value=fragments.show_note(f"Thank you: {name} recorded."), visible=True)
 
     def paint(subject: str) -> Any:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         with explained():
-            return gr.update(value=Image.open(BytesIO(desk.draw_picture(subject))), visible=True)
+            drawn = desk.draw_picture(subject)
+        try:
+            image = Image.open(BytesIO(drawn))
+            image.load()
+        except (UnidentifiedImageError, OSError) as error:
+            message = f"The image model answered with {len(drawn)} bytes that are no picture."
+            raise gr.Error(message, duration=15, print_exception=False) from error
+        return gr.update(value=image, visible=True)
 
     def explain(identifier: str) -> str:
         with explained(), desk.sessions() as session:
             return fragments.show_audit(audit_post(session, desk.registry, identifier))
 
-    def thumb_up(identifier: str, request: gr.Request) -> str:
+    def thumb_up(identifier: str, request: gr.Request) -> Any:
         return rate(identifier, 1, request)
 
-    def thumb_down(identifier: str, request: gr.Request) -> str:
+    def thumb_down(identifier: str, request: gr.Request) -> Any:
         return rate(identifier, -1, request)
 
     writing = gr.on(

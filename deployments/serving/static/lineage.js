@@ -40,7 +40,7 @@ window.ghostwriterLineage = (() => {
     const style = getComputedStyle(element);
     const ink = style.getPropertyValue("--body-text-color").trim() || "#222";
     const paper = style.getPropertyValue("--block-background-fill").trim() || "#fff";
-    const border = style.getPropertyValue("--border-color-primary").trim() || "#ccc";
+    const border = style.getPropertyValue("--body-text-color-subdued").trim() || "#aaa";
     const cy = cytoscape({
       container: canvas,
       elements: [
@@ -57,12 +57,12 @@ window.ghostwriterLineage = (() => {
           "text-background-opacity": 0.85, "text-background-padding": 2, "font-family": style.fontFamily } },
         { selector: 'node[kind = "dataset"]', style: { shape: "ellipse", width: 38, height: 38 } },
         { selector: "node:selected", style: { "border-width": 4, "border-color": ink, "border-opacity": 0.55 } },
-        { selector: "edge", style: { width: 2, "line-color": border, "target-arrow-color": border,
+        { selector: "edge", style: { width: 2, opacity: 0.75, "line-color": border, "target-arrow-color": border,
           "target-arrow-shape": "triangle", "curve-style": "round-taxi", "taxi-direction": "rightward" } },
-        { selector: "edge.near", style: { "line-color": COLOURS.job, "target-arrow-color": COLOURS.job, width: 3 } },
+        { selector: "edge.near", style: { "line-color": COLOURS.job, "target-arrow-color": COLOURS.job, width: 3, opacity: 1 } },
       ],
       layout: { name: "dagre", rankDir: "LR", nodeSep: 56, rankSep: 96, padding: 32 },
-      minZoom: 0.2, maxZoom: 2.5, wheelSensitivity: 0.3,
+      minZoom: 0.2, maxZoom: 2.5,
     });
     cy.on("tap", "node", (event) => {
       cy.edges().removeClass("near");

@@ -1,0 +1,51 @@
+"""`python -m deployments.serving`: serves the desk until it is told to stop.
+
+It knows no route; `GHOSTWRITER_SERVING_HOST` and `GHOSTWRITER_SERVING_PORT` say where.
+"""
+
+import logging
+import os
+import sys
+
+# Gradio reads these when it is imported, and would call home otherwise.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def main() -> None:
+    """Build the application and serve it."""
+    import uvicorn
+    from pydantic import Field
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+
+    from deployments.serving.app import create_app
+    from deployments.serving.composition import build_desk
+    from shared.settings import get_settings
+    from shared.voice import VoiceError
+
+    class Address(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="GHOSTWRITER_SERVING_", extra="ignore")
+
+        host: str = "127.0.0.1"
+        port: int = Field(default=7860, ge=1, le=65535)
+
+    settings, address = get_settings(), Address()
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        desk = build_desk(settings)
+    except VoiceError as error:
+        sys.exit(f"serving: {error}")
+    uvicorn.run(
+        create_app(desk),
+        host=address.host,
+        port=address.port,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+    )
+
+
+if __name__ == "__main__":
+    main()

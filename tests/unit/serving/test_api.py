@@ -1,0 +1,148 @@
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from deployments.serving.api import NOTE_HEADER, create_api
+from shared.ledger.models import Feedback
+from shared.llm.port import LlmError
+from tests.fake_desk import PASSWORD, FakeWorld, add_model, make_world
+
+
+@pytest.fixture
+def client(world: FakeWorld) -> TestClient:
+    client = TestClient(create_api(world.desk))
+    client.auth = ("admin", PASSWORD)
+    return client
+
+
+def test_health_needs_no_password_and_names_dependencies(client: TestClient) -> None:
+    client.auth = None
+    answer = client.get("/health")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "dependencies": {"nowhere": "unreachable"}}
+
+
+@pytest.mark.parametrize(
+    "auth", [None, ("admin", "wrong"), ("root", PASSWORD), ("admin", ""), ("ädmin", "ö")]
+)
+@pytest.mark.parametrize("path", ["/api/posts", "/api/knowledge", "/api/lineage", "/api/posts/x/audit"])
+def test_without_the_password_nothing_is_told(
+    client: TestClient, path: str, auth: tuple[str, str] | None
+) -> None:
+    client.auth = auth
+    answer = client.get(path)
+    assert answer.status_code == 401
+    assert "Basic" in answer.headers["WWW-Authenticate"]
+    assert answer.json()["error"]["message"]
+
+
+def test_write_answers_exactly_the_agreed_fields(world: FakeWorld, client: TestClient) -> None:
+    add_model(world, 1, "champion")
+    answer = client.post("/api/posts", json={"topic": "asset event"})
+    assert answer.status_code == 200
+    post = answer.json()
+    assert list(post) == ["post_id", "text", "model", "prompt_version", "sources", "seconds"]
+    assert post["model"] == {"name": "ghostwriter", "version": "1", "alias": "champion"}
+    assert set(post["sources"][0]) == {"uri", "title", "chunk_id", "score"}
+    assert NOTE_HEADER not in answer.headers
+
+
+def test_note_travels_in_a_header(client: TestClient) -> None:
+    answer = client.post("/api/posts", json={"topic": "asset event", "model": "champion"})
+    assert "no champion" in answer.headers[NOTE_HEADER]
+
+
+def test_write_can_stream(client: TestClient) -> None:
+    answer = client.post("/api/posts?stream=true", json={"topic": "asset event", "model": "base"})
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert lines[0]["type"] == "sources"
+    assert lines[-1]["type"] == "post"
+    pieces = "".join(line["text"] for line in lines if line["type"] == "piece")
+    assert pieces == lines[-1]["text"]
+
+
+def test_stream_that_breaks_ends_with_an_error(
+    world: FakeWorld, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> object:
+        yield "Field"
+        raise LlmError("gone")
+
+    monkeypatch.setattr(world.llm, "stream_chat", fail)
+    answer = client.post("/api/posts?stream=true", json={"topic": "asset event"})
+    assert json.loads(answer.text.splitlines()[-1])["type"] == "error"
+    assert client.get("/api/posts").json() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        ({"topic": " "}, 400, "empty"),
+        ({"topic": "x" * 400}, 400, "characters"),
+        ({"topic": "assets", "model": "nobody"}, 400, "champion"),
+        ({"model": "base"}, 422, "topic"),
+        ({"topic": "assets", "temperature": 2}, 422, "temperature"),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "?stream=true"])
+def test_bad_requests_say_what_is_wrong(
+    client: TestClient, body: dict[str, str], status: int, word: str, query: str
+) -> None:
+    answer = client.post(f"/api/posts{query}", json=body)
+    assert answer.status_code == status
+    assert word in answer.json()["error"]["message"]
+
+
+def test_empty_knowledge_base_is_a_conflict(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = make_world(tmp_path_factory.mktemp("empty"), documents={})
+    client = TestClient(create_api(world.desk))
+    answer = client.post("/api/posts", json={"topic": "assets"}, auth=("admin", PASSWORD))
+    assert answer.status_code == 409
+    assert "empty" in answer.json()["error"]["message"]
+
+
+def test_list_audit_and_feedback_of_a_post(world: FakeWorld, client: TestClient) -> None:
+    post_id = client.post("/api/posts", json={"topic": "asset event", "model": "base"}).json()["post_id"]
+    assert client.post(f"/api/posts/{post_id}/feedback", json={"rating": -1}).status_code == 201
+    assert client.post(f"/api/posts/{post_id}/feedback", json={"rating": 1}).status_code == 201
+    (listed,) = client.get("/api/posts").json()
+    assert (listed["post_id"], listed["rating"]) == (post_id, 1)  # the last one of a person counts
+    audit = client.get(f"/api/posts/{post_id}/audit").json()
+    assert {"post_id", "model", "sources"} <= audit.keys()
+    assert {"version", "training_set", "job_id", "run_id"} <= audit["model"].keys()
+    assert {"uri", "content_hash", "ingest_run"} <= audit["sources"][0].keys()
+    with world.sessions() as session:
+        ratings = session.scalars(select(Feedback)).all()
+    assert [(item.rating, item.author) for item in ratings] == [(-1, "admin"), (1, "admin")]
+
+
+def test_feedback_must_be_a_thumb_on_a_post_there_is(client: TestClient) -> None:
+    assert client.post("/api/posts/none/feedback", json={"rating": 1}).status_code == 404
+    assert client.post("/api/posts/none/feedback", json={"rating": 5}).status_code == 422
+    assert client.get("/api/posts/none/audit").status_code == 404
+    assert "message" in client.get("/api/nothing").json()["error"]
+
+
+def test_knowledge_counts_what_is_current(client: TestClient) -> None:
+    state = client.get("/api/knowledge").json()
+    assert (state["documents"], state["chunks"], state["version"]) == (3, 3, 1)
+    assert state["last_ingest"]["run"] == "scheduled__1"
+    assert state["sources"][0]["source"] == "guides"
+
+
+def test_sync_wakes_ingest_for_every_source(world: FakeWorld, client: TestClient) -> None:
+    (world.desk.knowledge_dir / "notes").mkdir()
+    answer = client.post("/api/knowledge/sync")
+    assert answer.status_code == 202
+    assert answer.json() == {"assets": ["ghostwriter://sources/guides", "ghostwriter://sources/notes"]}
+    assert [event[0] for event in world.airflow.events] == answer.json()["assets"]
+    assert all(event[1]["idempotency_key"] for event in world.airflow.events)
+
+
+def test_sync_says_when_ingest_is_down(world: FakeWorld, client: TestClient) -> None:
+    world.airflow.down = True
+    answer = client.post("/api/knowledge/sync")
+    assert answer.status_code == 503
+    assert "ingest can't be reached" in answer.json()["error"]["message"]

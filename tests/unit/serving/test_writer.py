@@ -1,0 +1,183 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from deployments.serving.errors import BadRequest, KnowledgeEmpty, Unavailable, UnknownModel
+from deployments.serving.writer import MAX_TOPIC_CHARACTERS, Finished, Piece, Sources
+from shared import contracts
+from shared.ledger.models import Post, PostSource
+from shared.llm.port import LlmError
+from shared.prompt import PROMPT_VERSION
+from shared.vectors.port import VectorStoreError
+from tests.fake_desk import BASE_ANSWER, DOCUMENTS, TUNED_ANSWER, FakeWorld, add_model, make_world
+
+
+def write(world: FakeWorld, topic: str = "asset event", model: str = "champion") -> Finished:
+    last = list(world.desk.writer.write(topic, model))[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+def count_posts(world: FakeWorld) -> int:
+    with world.sessions() as session:
+        return session.scalar(select(func.count()).select_from(Post)) or 0
+
+
+def read_events(world: FakeWorld) -> list[dict[str, Any]]:
+    path = world.spool / "serving" / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_events_come_as_sources_then_pieces_then_the_post(world: FakeWorld) -> None:
+    events = list(world.desk.writer.write("asset event", "base"))
+    assert isinstance(events[0], Sources)
+    assert all(isinstance(event, Piece) for event in events[1:-1])
+    assert isinstance(events[-1], Finished)
+    assert "".join(event.text for event in events if isinstance(event, Piece)) == BASE_ANSWER
+
+
+def test_post_is_recorded_with_model_prompt_and_sources(world: FakeWorld) -> None:
+    add_model(world, 1, "champion")
+    post_id = write(world).post.id
+    with world.sessions() as session:
+        post = session.get_one(Post, post_id)
+        sources = list(session.scalars(select(PostSource).where(PostSource.post_id == post_id)))
+    assert post.text == TUNED_ANSWER
+    assert (post.model_name, post.model_version, post.model_alias) == ("ghostwriter", "1", "champion")
+    assert post.model_id == "tuned-1"
+    assert post.prompt_version == PROMPT_VERSION
+    assert post.author == "admin"
+    assert post.seconds >= 0
+    assert len(sources) == world.desk.voice.retrieval.top_k
+    best = min(sources, key=lambda source: source.rank)
+    assert best.uri == contracts.document_uri("guides", "assets.md")
+    assert best.chunk_id == contracts.chunk_id(best.uri, best.content_hash, 0)
+    assert best.text == DOCUMENTS["assets.md"][1]
+
+
+def test_prompt_holds_the_retrieved_text(world: FakeWorld) -> None:
+    write(world)
+    _, messages = world.llm.chats[-1]
+    assert DOCUMENTS["assets.md"][1] in messages[-1]["content"]
+
+
+def test_without_a_champion_the_base_model_writes_and_says_so(world: FakeWorld) -> None:
+    finished = write(world)
+    assert (finished.post.model_version, finished.post.model_alias) == (None, "base")
+    assert "no champion" in finished.model.note
+
+
+def test_model_can_be_chosen_by_alias_and_by_version(world: FakeWorld) -> None:
+    add_model(world, 1, "champion")
+    add_model(world, 2, "challenger")
+    assert write(world, model="challenger").post.model_version == "2"
+    assert write(world, model="base").post.model_version is None
+    by_number = write(world, model="1").post
+    assert (by_number.model_version, by_number.model_alias) == ("1", "champion")
+
+
+@pytest.mark.parametrize("model", ["grandmaster", "7", "challenger"])
+def test_unknown_model_names_what_there_is(world: FakeWorld, model: str) -> None:
+    add_model(world, 1, "champion")
+    with pytest.raises(UnknownModel, match="champion"):
+        write(world, model=model)
+    assert count_posts(world) == 0
+
+
+@pytest.mark.parametrize("topic", ["", "  \n ", "x" * (MAX_TOPIC_CHARACTERS + 1), "nul\0byte"])
+def test_bad_topic_is_refused_before_anything_runs(world: FakeWorld, topic: str) -> None:
+    with pytest.raises(BadRequest):
+        write(world, topic)
+    assert not world.llm.chats
+    assert not read_events(world)
+
+
+def test_empty_knowledge_base_says_how_to_fill_it(tmp_path: Any) -> None:
+    world = make_world(tmp_path, documents={})
+    with pytest.raises(KnowledgeEmpty, match="Sync now"):
+        write(world)
+    assert not world.llm.chats
+    assert count_posts(world) == 0
+
+
+def test_interrupted_stream_records_nothing_and_stops_the_model(world: FakeWorld) -> None:
+    events = world.desk.writer.write("asset event", "base")
+    next(events)
+    next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert count_posts(world) == 0
+    assert [event["eventType"] for event in read_events(world)] == ["START", "FAIL"]
+
+
+def test_model_that_fails_half_way_records_nothing(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(*_: Any, **__: Any) -> Iterator[str]:
+        yield "Field note: "
+        raise LlmError("the server went away")
+
+    monkeypatch.setattr(world.llm, "stream_chat", break_off)
+    with pytest.raises(Unavailable, match="the server went away"):
+        write(world)
+    assert count_posts(world) == 0
+    assert read_events(world)[-1]["eventType"] == "FAIL"
+
+
+def test_model_that_says_nothing_is_an_error(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.llm, "stream_chat", lambda *_, **__: (piece for piece in ["  "]))
+    with pytest.raises(Unavailable, match="empty text"):
+        write(world)
+    assert count_posts(world) == 0
+
+
+def test_store_that_is_down_is_named(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise VectorStoreError("Weaviate can't be reached")
+
+    monkeypatch.setattr(world.store, "search", fail)
+    with pytest.raises(Unavailable, match="Weaviate can't be reached"):
+        write(world)
+
+
+def test_registry_down_goes_on_with_the_last_champion_and_says_so(world: FakeWorld) -> None:
+    add_model(world, 1, "champion")
+    write(world)
+    world.registry.down = True  # type: ignore[attr-defined]
+    finished = write(world)
+    assert finished.post.model_version == "1"
+    assert "registry" in finished.model.note
+    with pytest.raises(Unavailable, match="'base'"):
+        write(world, model="challenger")
+
+
+def test_registry_down_from_the_start_never_guesses(world: FakeWorld) -> None:
+    world.registry.down = True  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable, match="'base'"):
+        write(world)
+    assert write(world, model="base").post.model_alias == "base"
+
+
+def test_lineage_names_inputs_outputs_and_versions_but_no_text(world: FakeWorld) -> None:
+    add_model(world, 1, "champion")
+    post = write(world, "asset event wakes").post
+    start, complete = read_events(world)
+    assert (start["eventType"], complete["eventType"]) == ("START", "COMPLETE")
+    assert start["run"]["runId"] == complete["run"]["runId"]
+    assert complete["job"]["namespace"] == contracts.SERVING_NAMESPACE
+    assert complete["job"]["name"] == "write_post"
+    for event in (start, complete):
+        inputs = {(item["namespace"], item["name"]) for item in event["inputs"]}
+        assert inputs == {tuple(contracts.CHUNKS), tuple(contracts.MODEL)}
+        assert [(item["namespace"], item["name"]) for item in event["outputs"]] == [tuple(contracts.POSTS)]
+    assert complete["outputs"][0]["facets"]["version"]["datasetVersion"] == post.id
+    written = json.dumps([start, complete])
+    assert "asset event wakes" not in written
+    assert post.text not in written
+
+
+def test_post_is_kept_although_the_spool_is_broken(world: FakeWorld) -> None:
+    world.spool.mkdir(parents=True, exist_ok=True)
+    (world.spool / "serving").write_text("a file where the folder should be")
+    write(world)
+    assert count_posts(world) == 1
