@@ -71,7 +71,7 @@ def dataset_of(asset_uri: str) -> LineageDataset | None:
 def dataset_facets(
     *, version: str | None = None, row_count: int | None = None, size: int | None = None, **details: Any
 ) -> dict[str, dict[str, Any]]:
-    """Facets of a dataset: version, rows, bytes, and under `ghostwriter` any JSON details (ids and counts, no text)."""
+    """Facets of a dataset: version, rows, bytes, and any JSON details (ids, counts; no text)."""
     facets: dict[str, dict[str, Any]] = {}
     if version is not None:
         facets["version"] = {"datasetVersion": version}
@@ -79,7 +79,7 @@ def dataset_facets(
         statistics = {"rowCount": row_count, "size": size}
         facets["outputStatistics"] = {key: value for key, value in statistics.items() if value is not None}
     if details:
-        facets["ghostwriter"] = details
+        facets["ghostwriter"] = {"details": details}
     return facets
 
 

@@ -50,7 +50,7 @@ def test_an_event_is_one_that_the_client_itself_would_build() -> None:
         facet_v2.output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(**statistics).rowCount
         == 1
     )
-    assert output["facets"]["ghostwriter"]["model"] == "3"
+    assert output["facets"]["ghostwriter"]["details"]["model"] == "3"
     assert event["inputs"][0]["inputFacets"]["inputStatistics"]["rowCount"] == 5
     for facets in (event["run"]["facets"], output["facets"], output["outputFacets"]):
         assert all(facet["_producer"] and facet["_schemaURL"] for facet in facets.values())
