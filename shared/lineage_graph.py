@@ -1,0 +1,175 @@
+"""The lineage graph drawn from OpenLineage events: datasets, the jobs between them, and each job's last run.
+
+It knows no database and no picture: it takes events as dicts and gives nodes and edges.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+Event = dict[str, Any]
+State = Literal["RUNNING", "COMPLETE", "FAIL", "ABORT"]
+
+TERMINAL: Final = frozenset({"COMPLETE", "FAIL", "ABORT"})
+
+
+@dataclass
+class DatasetNode:
+    """`version`, `row_count` and `size` are those of the newest event that named them."""
+
+    id: str  # dataset:NAMESPACE:NAME
+    namespace: str
+    name: str
+    version: str | None = None
+    row_count: int | None = None
+    size: int | None = None
+    updated_at: str | None = None  # end of the last successful run that wrote it
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class JobNode:
+    """`state`, times and details are those of its last run; an unfinished run counts only where none has ended."""
+
+    id: str  # job:NAMESPACE:NAME
+    namespace: str
+    name: str
+    state: State
+    run_id: str
+    started_at: str | None
+    ended_at: str | None
+    runs: int
+    error: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """From a dataset to the job that reads it, or from a job to the dataset that it writes; ids of nodes."""
+
+    source: str
+    target: str
+
+
+@dataclass
+class LineageGraph:
+    """Nodes and edges, sorted, so that the same events give the same graph."""
+
+    datasets: list[DatasetNode]
+    jobs: list[JobNode]
+    edges: list[Edge]
+
+
+@dataclass
+class Run:
+    """The events of one run, read together."""
+
+    run_id: str
+    job: tuple[str, str]
+    started_at: str | None = None
+    ended_at: str | None = None
+    state: State = "RUNNING"
+    last: Event = field(default_factory=dict)
+
+
+def build_graph(events: Iterable[Event]) -> LineageGraph:
+    """The graph of all jobs that read or wrote a dataset; events may come in any order, and more than once."""
+    ordered = sorted(events, key=_time)
+    runs = list(collect_runs(ordered).values())
+    jobs: dict[tuple[str, str], JobNode] = {}
+    edges: set[Edge] = set()
+    datasets: dict[str, DatasetNode] = {}
+    for key in dict.fromkeys(run.job for run in runs):
+        of_job = [run for run in runs if run.job == key]
+        last = latest_run(of_job)
+        inputs, outputs = last.last.get("inputs") or [], last.last.get("outputs") or []
+        if not inputs and not outputs:
+            continue
+        jobs[key] = node = _job_node(last, len(of_job))
+        edges |= {Edge(_dataset(datasets, item).id, node.id) for item in inputs}
+        edges |= {Edge(node.id, _dataset(datasets, item).id) for item in outputs}
+    for event in ordered:
+        if (event["job"]["namespace"], event["job"]["name"]) in jobs:
+            _describe_datasets(datasets, event)
+    return LineageGraph(
+        datasets=sorted(datasets.values(), key=lambda node: node.id),
+        jobs=sorted(jobs.values(), key=lambda node: node.id),
+        edges=sorted(edges, key=lambda edge: (edge.source, edge.target)),
+    )
+
+
+def collect_runs(events: Iterable[Event]) -> dict[str, Run]:
+    """Runs by id. A START or RUNNING that comes after the end changes nothing; nor do datasets get lost at the end."""
+    runs: dict[str, Run] = {}
+    for event in sorted(events, key=_time):
+        run_id = event["run"]["runId"]
+        job = (event["job"]["namespace"], event["job"]["name"])
+        run = runs.setdefault(run_id, Run(run_id, job))
+        kind = event.get("eventType")
+        if kind == "START":
+            run.started_at = min(filter(None, (run.started_at, event["eventTime"])))
+        if kind in TERMINAL:
+            run.state, run.ended_at = kind, event["eventTime"]
+        elif run.state in TERMINAL:
+            continue
+        run.last = _with_datasets_of(run.last, event)
+    return runs
+
+
+def latest_run(runs: list[Run]) -> Run:
+    """The run that ended last, or the one that started last where none has ended."""
+    ended = [run for run in runs if run.state in TERMINAL]
+    return max(ended or runs, key=lambda run: (run.ended_at or run.started_at or _time(run.last), run.run_id))
+
+
+def _with_datasets_of(earlier: Event, event: Event) -> Event:
+    """A task that a person marks as done ends with a bare event: what it read and wrote stands in its START."""
+    if earlier and not event.get("inputs") and not event.get("outputs"):
+        return {**event, "inputs": earlier.get("inputs"), "outputs": earlier.get("outputs")}
+    return event
+
+
+def _job_node(run: Run, runs: int) -> JobNode:
+    namespace, name = run.job
+    facets = (run.last.get("run") or {}).get("facets") or {}
+    return JobNode(
+        id=f"job:{namespace}:{name}",
+        namespace=namespace,
+        name=name,
+        state=run.state,
+        run_id=run.run_id,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        runs=runs,
+        error=(facets.get("errorMessage") or {}).get("message"),
+        details=(facets.get("ghostwriter") or {}).get("details") or {},
+    )
+
+
+def _dataset(datasets: dict[str, DatasetNode], item: dict[str, Any]) -> DatasetNode:
+    identifier = f"dataset:{item['namespace']}:{item['name']}"
+    return datasets.setdefault(identifier, DatasetNode(identifier, item["namespace"], item["name"]))
+
+
+def _describe_datasets(datasets: dict[str, DatasetNode], event: Event) -> None:
+    for side, statistics in (("inputs", "inputStatistics"), ("outputs", "outputStatistics")):
+        for item in event.get(side) or []:
+            node = datasets.get(f"dataset:{item['namespace']}:{item['name']}")
+            if node is None:
+                continue
+            facets = {
+                **(item.get("facets") or {}),
+                **(item.get("inputFacets") or item.get("outputFacets") or {}),
+            }
+            node.version = (facets.get("version") or {}).get("datasetVersion") or node.version
+            counts = facets.get(statistics) or {}
+            node.row_count = counts.get("rowCount", node.row_count)
+            node.size = counts.get("size", node.size)
+            node.details = (facets.get("ghostwriter") or {}).get("details") or node.details
+            if side == "outputs" and event.get("eventType") == "COMPLETE":
+                node.updated_at = event["eventTime"]
+
+
+def _time(event: Event) -> str:
+    # ISO 8601 in UTC sorts as text, but for the two ways to write the zone.
+    return str(event.get("eventTime", "")).replace("+00:00", "Z")
