@@ -17,17 +17,18 @@ import httpx
 import psutil
 import pytest
 
+from stack.ports import DEFAULT_PORTS
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / ".venv" / "bin" / "ghostwriter"
 BASE_PORTS = {
-    "postgres": 5433,
-    "weaviate": 8090,
-    "weaviate-grpc": 50051,
-    "mlflow": 5001,
-    "llm": 8000,
-    "ingest-api-server": 8080,
-    "training-api-server": 8081,
-    "serving": 7860,
+    "postgres": DEFAULT_PORTS["POSTGRES_PORT"],
+    "weaviate": DEFAULT_PORTS["WEAVIATE_PORT"],
+    "mlflow": DEFAULT_PORTS["MLFLOW_PORT"],
+    "llm": DEFAULT_PORTS["LLM_PORT"],
+    "ingest-api-server": DEFAULT_PORTS["INGEST_PORT"],
+    "training-api-server": DEFAULT_PORTS["TRAINING_PORT"],
+    "serving": DEFAULT_PORTS["SERVING_PORT"],
 }
 
 
@@ -192,6 +193,6 @@ def is_free(port: int) -> bool:
 def choose_port_offset() -> int:
     """An offset under which every port is free, away from the default stack's."""
     for offset in range(5000, 9000, 100):
-        if all(is_free(port + offset) for port in BASE_PORTS.values()):
+        if all(is_free(port + offset) for port in DEFAULT_PORTS.values()):
             return offset
     pytest.fail("No free ports for a stack between offsets 5000 and 9000")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.e2e.running_stack import BASE_PORTS, is_free, wait_until
+from stack.ports import DEFAULT_PORTS
+from tests.e2e.running_stack import is_free, wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -15,7 +16,7 @@ def own_stack(stack) -> None:
 
 def assert_gone(stack) -> None:
     wait_until(lambda: not stack.processes(), timeout=20, what=f"end of {stack.processes()}")
-    taken = [name for name in BASE_PORTS if not is_free(stack.port(name))]
+    taken = [name for name, port in DEFAULT_PORTS.items() if not is_free(port + stack.port_offset)]
     assert not taken
 
 

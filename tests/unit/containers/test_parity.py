@@ -1,0 +1,137 @@
+"""The compose file and the local stack have the same components, ports and settings."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stack.component import Component
+from stack.config import StackConfig, load_config
+from stack.declarations import build_settings, declare
+from stack.ports import DEFAULT_PORTS
+from stack.secrets import ensure_secrets
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = DOCUMENT["services"]
+
+# What only one of the two has, and why.
+ONLY_IN_CONTAINERS = {
+    "volumes",  # fresh volumes belong to root
+    "marquez-web",  # has no Python or Java package to run it from
+}
+ONLY_LOCAL = {"postgres-databases"}  # the image runs containers/create-databases.sh itself
+MAYBE_LOCAL = {"marquez"}  # where its jar can be had
+# These stay inside a container; only the local stack has all processes on one host.
+INTERNAL_PORTS = {
+    "WEAVIATE_GOSSIP_PORT", "WEAVIATE_DATA_PORT", "WEAVIATE_RAFT_PORT", "WEAVIATE_RAFT_RPC_PORT", "MARQUEZ_ADMIN_PORT",
+}  # fmt: skip
+FOLDERS = {
+    "GHOSTWRITER_STATE_DIR",
+    "GHOSTWRITER_CONTENT_DIR",
+    "GHOSTWRITER_SECRETS_DIR",
+    "GHOSTWRITER_LINEAGE_SPOOL_DIR",
+}
+# Containers listen on their own interface; which port is published says the compose file.
+ADDRESSES = re.compile(r"GHOSTWRITER_(LLM|SERVING)_(HOST|PORT)")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> StackConfig:
+    config = load_config({"STATE_DIR": str(tmp_path_factory.mktemp("state"))})
+    ensure_secrets(config.secrets_dir)
+    return config
+
+
+@pytest.fixture(scope="module")
+def components(config: StackConfig) -> dict[str, Component]:
+    return {component.name: component for component in declare(config)}
+
+
+def test_component_names(components: dict[str, Component]) -> None:
+    assert set(SERVICES) - ONLY_IN_CONTAINERS - MAYBE_LOCAL == set(components) - ONLY_LOCAL - MAYBE_LOCAL
+    assert set(SERVICES) >= MAYBE_LOCAL
+
+
+def test_one_shots(components: dict[str, Component]) -> None:
+    local = {name for name, component in components.items() if component.one_shot} - ONLY_LOCAL
+    assert {name for name, service in SERVICES.items() if "healthcheck" not in service} - {"volumes"} == local
+
+
+def test_published_ports() -> None:
+    published = {
+        int(port.split(":")[1]) for service in SERVICES.values() for port in service.get("ports", [])
+    }
+    local = {port for name, port in DEFAULT_PORTS.items() if name not in INTERNAL_PORTS}
+    assert published - {3000} == local
+
+
+def test_each_component_publishes_its_own_ports(components: dict[str, Component]) -> None:
+    for name in set(SERVICES) & set(components):
+        published = {int(port.split(":")[1]) for port in SERVICES[name].get("ports", [])}
+        own = {port for setting, port in components[name].ports.items() if setting not in INTERNAL_PORTS}
+        assert published == own, name
+
+
+def test_settings(config: StackConfig) -> None:
+    local = {name for name in build_settings(config) if name.startswith("GHOSTWRITER_")}
+    for name, service in SERVICES.items():
+        told = {
+            variable: value
+            for variable, value in (service.get("environment") or {}).items()
+            if variable.startswith("GHOSTWRITER_") and not ADDRESSES.fullmatch(variable)
+        }
+        if not told:
+            continue
+        assert set(told) - {"GHOSTWRITER_MARQUEZ_WEB_URL"} == local, name
+        for variable, value in build_settings(config).items():
+            if variable in told and variable not in FOLDERS:
+                host = re.compile(r"\b(?:" + "|".join(map(re.escape, SERVICES)) + r")(?=:\d|$)")
+                assert host.sub("127.0.0.1", str(told[variable])) == value or told[variable] == value, (
+                    variable
+                )
+
+
+@pytest.mark.parametrize("deployment", ["ingest", "training"])
+def test_airflow_settings(deployment: str, components: dict[str, Component]) -> None:
+    local = components[f"{deployment}-scheduler"].env
+    told = SERVICES[f"{deployment}-scheduler"]["environment"]
+    script = (ROOT / "containers" / "airflow.sh").read_text()
+    # Folders, hosts and the first unpausing are matters of where it runs.
+    elsewhere = re.compile(
+        r"FOLDER|HOME$|API__HOST$|EXECUTION_API_SERVER_URL$|TRANSPORT$|PASSWORDS_FILE$|ARE_PAUSED|^AIRFLOW_CONN"
+    )
+    for variable, value in local.items():
+        if not variable.startswith(("AIRFLOW", "MALLOC")):
+            continue
+        if variable not in told:
+            assert f"{variable}=" in script or variable == "AIRFLOW__LOGGING__BASE_LOG_FOLDER", variable
+        elif not elsewhere.search(variable):
+            assert told[variable] == value, variable
+
+
+def test_every_secret_is_one_that_make_secrets_generates(config: StackConfig) -> None:
+    generated = {path.name for path in config.secrets_dir.iterdir()}
+    assert set(DOCUMENT["secrets"]) <= generated
+
+
+def test_weaviate_has_the_same_settings(components: dict[str, Component]) -> None:
+    told = SERVICES["weaviate"]["environment"]
+    command = " ".join(SERVICES["weaviate"]["command"])
+    for variable, value in components["weaviate"].env.items():
+        if variable == "PERSISTENCE_DATA_PATH" or variable.endswith("_PORT"):
+            continue
+        if variable in told:
+            assert told[variable] == value, variable
+        else:
+            assert f"export {variable}=" in command, variable
+
+
+def test_versions(components: dict[str, Component]) -> None:
+    from stack import weaviate
+
+    assert SERVICES["weaviate"]["image"].endswith(f":{weaviate.VERSION}")
+    (mlflow,) = re.findall(r"^mlflow==(\S+)", (ROOT / "requirements" / "main.txt").read_text(), flags=re.M)
+    assert f":v{mlflow}" in SERVICES["mlflow"]["image"]
