@@ -1,1 +1,1 @@
-"""`make up` without containers: one declaration per component and a thin driver over supervisor."""
+"""The local stack: `make up` without containers."""

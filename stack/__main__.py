@@ -1,0 +1,82 @@
+"""`python -m stack up|down|status|info|logs|clean`: the stack from a shell, for `make`.
+
+It knows no rule; `stack.operations` does.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from stack import operations
+from stack.config import load_config
+from stack.driver import StartError
+from stack.ports import PortError
+from stack.preflight import PreflightError
+from stack.report import PlainReport, make_report
+from stack.supervisor import SupervisorError
+
+INTERRUPTED = 130
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m stack", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser("up", help="start everything, or what is named, with what it needs")
+    start.add_argument("--only", default="", help="component names, separated by commas")
+    start.add_argument("--deployment", default="", help="ingest, training, llm, serving or lineage")
+    commands.add_parser("down", help="stop everything; data is kept")
+    commands.add_parser("status", help="every component as it is now")
+    commands.add_parser("info", help="addresses and password files, as JSON")
+    log = commands.add_parser("logs", help="the last lines of a log")
+    log.add_argument("name", nargs="?")
+    log.add_argument("--follow", "-f", action="store_true")
+    commands.add_parser("clean", help="stop everything and remove all data")
+    return parser.parse_args(arguments)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    options = parse(arguments)
+    config = load_config()
+    match options.command:
+        case "up":
+            only = [name for name in options.only.split(",") if name]
+            report = make_report()
+            if not operations.up(config, only, options.deployment or None, report=report):
+                report.say("everything is up already")
+        case "down":
+            operations.down(config, report=PlainReport())
+        case "status":
+            rows = operations.status(config)
+            for row in rows:
+                print(f"{row.name:24} {row.state:12} {row.pid or '':>8}  {row.url} {row.detail}".rstrip())
+            return 0 if rows and all(row.state in {"ready", "unavailable", "external"} for row in rows) else 3
+        case "info":
+            print(json.dumps(operations.info(config), indent=2))
+        case "logs":
+            for line in operations.logs(config, options.name, options.follow):
+                print(line, flush=True)
+        case "clean":
+            if os.environ.get("YES") != "1" and input(f"Remove all data in {config.state_dir}? [y/N] ").lower() != "y":
+                print("kept")
+                return 1
+            operations.clean(config, report=PlainReport())
+    return 0
+
+
+def main() -> None:
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except (StartError, PreflightError, PortError, SupervisorError, ValueError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C. What is running stays up: `make up` goes on from here, `make down` stops it.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

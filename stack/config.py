@@ -1,0 +1,94 @@
+"""Where this stack lives: its state folder, ports, cache, and the settings that a user may override.
+
+It knows no component; the environment and `.env` are read here and nowhere else in the stack.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from stack.ports import plan_ports
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What a user may tell the components; everything else they are told is the stack's own.
+PASSED_ON = (
+    "GHOSTWRITER_LLM_BASE_URL", "GHOSTWRITER_CHAT_MODEL", "GHOSTWRITER_EMBEDDING_MODEL", "GHOSTWRITER_IMAGE_MODEL",
+    "GHOSTWRITER_LOG_LEVEL", "GHOSTWRITER_REQUEST_TIMEOUT", "GHOSTWRITER_MARQUEZ_WEB_URL",
+)  # fmt: skip
+
+MAX_SOCKET_PATH = 90
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """Absolute paths and numbers; made by `load_config`."""
+
+    root: Path
+    state_dir: Path
+    cache_dir: Path
+    content_dir: Path
+    ports: Mapping[str, int]
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    marquez_url: str = ""
+    marquez_jar: str = ""
+    python: str = str(ROOT / ".venv" / "bin" / "python") if (ROOT / ".venv").is_dir() else sys.executable
+
+    @property
+    def secrets_dir(self) -> Path:
+        return self.state_dir / "secrets"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.state_dir / "logs"
+
+    @property
+    def run_dir(self) -> Path:
+        """Files that only matter while the stack runs: socket, process records, launch files."""
+        return self.state_dir / "run"
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.state_dir / "lineage" / "spool"
+
+    @property
+    def bin_dir(self) -> Path:
+        return Path(self.python).parent
+
+    @property
+    def socket(self) -> Path:
+        """Supervisor's socket; Unix allows its path about 100 characters, so a deep state folder has it in /tmp."""
+        path = self.run_dir / "supervisor.sock"
+        if len(str(path)) <= MAX_SOCKET_PATH:
+            return path
+        digest = hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:12]
+        return Path("/tmp") / f"ghostwriter-{os.getuid()}-{digest}" / "supervisor.sock"  # noqa: S108 - made 0700
+
+    @property
+    def admin_password_file(self) -> Path:
+        return self.secrets_dir / "admin_password"
+
+    def secret(self, name: str) -> str:
+        return (self.secrets_dir / name).read_text(encoding="utf-8").strip()
+
+
+def load_config(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> StackConfig:
+    """The configuration from the environment over `.env` at the root; relative paths are relative to the root."""
+    file_values = {key: value for key, value in dotenv_values(root / ".env").items() if value}
+    values = {**file_values, **{k: v for k, v in (os.environ if environ is None else environ).items() if v}}
+    cache = values.get("GHOSTWRITER_CACHE_DIR") or Path.home() / ".cache" / "ghostwriter"
+    return StackConfig(
+        root=root,
+        state_dir=(root / Path(values.get("STATE_DIR", ".state")).expanduser()).resolve(),
+        cache_dir=(root / Path(cache).expanduser()).resolve(),
+        content_dir=(root / Path(values.get("GHOSTWRITER_CONTENT_DIR", "content")).expanduser()).resolve(),
+        ports=plan_ports(values),
+        overrides={key: values[key] for key in PASSED_ON if key in values},
+        marquez_url=values.get("MARQUEZ_URL", ""),
+        marquez_jar=values.get("MARQUEZ_JAR", ""),
+    )

@@ -1,0 +1,85 @@
+"""The secrets of one installation: generated once, one file each, readable by their owner alone.
+
+It knows not what they open, and needs nothing but the standard library (`make secrets` runs before any install).
+"""
+
+import base64
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+AIRFLOWS = {"ingest": "serving", "training": "ingest"}
+"""Deployment -> the service user that another deployment signs in with."""
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _long_secret() -> str:
+    return secrets.token_urlsafe(64)
+
+
+def _fernet_key() -> str:
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
+
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    "admin_password": lambda: secrets.token_urlsafe(12),
+    "weaviate_api_key": _password,
+    "weaviate_reader_key": _password,
+    "weaviate_cluster_password": _password,
+    "llm_api_key": lambda: f"sk-{secrets.token_urlsafe(32)}",
+    "postgres_password": _password,
+    **{f"{name}_db_password": _password for name in ("ledger", "mlflow", "marquez", *AIRFLOWS)},
+    **{f"{name}_service_password": _password for name in AIRFLOWS},
+    **{f"{name}_fernet_key": _fernet_key for name in AIRFLOWS},
+    **{f"{name}_api_secret": _long_secret for name in AIRFLOWS},
+    **{f"{name}_jwt_secret": _long_secret for name in AIRFLOWS},
+}
+
+
+def ensure_secrets(directory: Path) -> list[str]:
+    """Make what is missing and close what is open to others; returns the names made."""
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    made = []
+    for name, generate in GENERATORS.items():
+        path = directory / name
+        if path.is_file() and path.stat().st_size:
+            path.chmod(0o600)
+        else:
+            write_private(path, generate())
+            made.append(name)
+    # Airflow's simple auth manager wants the passwords of one deployment together, in a file it may write.
+    for deployment, service_user in AIRFLOWS.items():
+        passwords = {"admin": "admin_password", service_user: f"{deployment}_service_password"}
+        content = json.dumps({user: (directory / name).read_text().strip() for user, name in passwords.items()})
+        path = directory / f"{deployment}_airflow_passwords"
+        if not path.is_file() or path.read_text() != content:
+            write_private(path, content)
+            made.append(path.name)
+    return made
+
+
+def write_private(path: Path, content: str) -> None:
+    """Write whole or not at all, mode 0600 from the first byte."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)
+    temporary.replace(path)
+
+
+def main() -> None:
+    """`python -m stack.secrets STATE_DIR`: generate the secrets that are missing."""
+    directory = Path(sys.argv[1] if len(sys.argv) > 1 else ".state") / "secrets"
+    made = ensure_secrets(directory)
+    print(f"{directory}: {len(made)} secrets generated, {len(GENERATORS) + len(AIRFLOWS) - len(made)} kept")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""supervisor as the stack uses it: its configuration, its daemon, and its interface over a Unix socket.
+
+It knows no component but by name; each program becomes what its launch file says.
+"""
+
+import os
+import subprocess
+import time
+import xmlrpc.client
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stack.component import Component
+from stack.config import StackConfig
+from stack.secrets import write_private
+
+DAEMON_SECONDS = 15
+# Above the time in which a broken component usually crashes: a crash after it restarts at once and for ever.
+START_SECONDS = 15
+START_RETRIES = 3
+# Of the caller's environment components see what names the machine, nothing that could steer them by accident.
+KEPT_VARIABLES = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+)  # fmt: skip
+STACK_VARIABLE = "GHOSTWRITER_STACK"
+"""Marks every process of a stack with its state folder."""
+
+
+class SupervisorError(RuntimeError):
+    """supervisor itself could not be started or reached."""
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """What supervisor says of one program: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL or UNKNOWN."""
+
+    name: str
+    state: str
+    pid: int
+    started_at: float
+    exit_status: int
+    error: str
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state in {"STARTING", "RUNNING"} and self.pid > 0
+
+
+def render_config(config: StackConfig, components: Iterable[Component], is_root: bool) -> str:
+    """supervisord's configuration file; `%` starts an expansion there, so it is doubled."""
+
+    def quote(value: object) -> str:
+        return str(value).replace("%", "%%")
+
+    sections = [
+        f"""[unix_http_server]
+file = {quote(config.socket)}
+chmod = 0700
+
+[supervisord]
+logfile = {quote(config.logs_dir / "supervisord.log")}
+logfile_maxbytes = 5MB
+logfile_backups = 1
+pidfile = {quote(config.run_dir / "supervisord.pid")}
+directory = {quote(config.root)}
+umask = 077
+identifier = ghostwriter
+strip_ansi = false
+{"user = root" if is_root else ""}
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+"""
+    ]
+    sections += [
+        f"""[program:{component.name}]
+command = "{quote(config.python)}" -m stack.launch "{quote(get_launch_file(config, component.name))}"
+directory = {quote(config.root)}
+autostart = false
+autorestart = {"false" if component.one_shot else "true"}
+startsecs = {0 if component.one_shot else START_SECONDS}
+startretries = {START_RETRIES}
+exitcodes = 0
+stopsignal = TERM
+stopwaitsecs = {component.stop_seconds}
+stopasgroup = true
+killasgroup = true
+redirect_stderr = true
+stdout_logfile = {quote(get_log_file(config, component.name))}
+stdout_logfile_maxbytes = 10MB
+stdout_logfile_backups = 2
+"""
+        for component in components
+    ]
+    return "\n".join(sections)
+
+
+def get_launch_file(config: StackConfig, name: str) -> Path:
+    return config.run_dir / "launch" / f"{name}.json"
+
+
+def get_log_file(config: StackConfig, name: str) -> Path:
+    return config.logs_dir / f"{name}.log"
+
+
+class Supervisor:
+    """The daemon of one stack, found by its socket."""
+
+    def __init__(self, config: StackConfig) -> None:
+        self._config = config
+        self._file = config.run_dir / "supervisord.conf"
+
+    def is_alive(self) -> bool:
+        """Whether the daemon answers."""
+        try:
+            self._call("getState")
+        except SupervisorError:
+            return False
+        return True
+
+    def apply(self, components: Iterable[Component]) -> None:
+        """Start the daemon with these programs, or tell a running one what has changed; starts no program."""
+        is_new = self._write(render_config(self._config, components, os.getuid() == 0))
+        if not self.is_alive():
+            self._start_daemon()
+        elif is_new:
+            added, changed, removed = self._call("reloadConfig")[0]
+            for name in (*changed, *removed):
+                self.stop([name])
+                self._call("removeProcessGroup", name)
+            for name in (*added, *changed):
+                self._call("addProcessGroup", name)
+
+    def list_states(self) -> dict[str, ProcessState]:
+        """Name -> state of every program; empty where no daemon runs."""
+        try:
+            infos = self._call("getAllProcessInfo")
+        except SupervisorError:
+            return {}
+        return {
+            info["name"]: ProcessState(
+                name=info["name"], state=info["statename"], pid=info["pid"], started_at=float(info["start"]),
+                exit_status=info["exitstatus"], error=info["spawnerr"],
+            )
+            for info in infos
+        }  # fmt: skip
+
+    def start(self, name: str) -> None:
+        """Start one program and return at once."""
+        try:
+            self._call("startProcess", name, False)
+        except xmlrpc.client.Fault as fault:
+            if "ALREADY_STARTED" not in fault.faultString:
+                raise SupervisorError(f"{name} could not be started: {fault.faultString}") from fault
+
+    def stop(self, names: Iterable[str], seconds: float = 40) -> None:
+        """Stop these programs side by side and wait until they are."""
+        waiting = set(names)
+        for name in waiting:
+            try:
+                self._call("stopProcess", name, False)
+            except xmlrpc.client.Fault as fault:
+                if not any(word in fault.faultString for word in ("NOT_RUNNING", "BAD_NAME")):
+                    raise SupervisorError(f"{name} could not be stopped: {fault.faultString}") from fault
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            states = self.list_states()
+            if not any(name in states and states[name].state in {"STOPPING", "STARTING", "RUNNING"} for name in waiting):
+                return
+            time.sleep(0.1)
+
+    def shut_down(self, seconds: float = 20) -> None:
+        """End the daemon and wait until it is gone."""
+        try:
+            self._call("shutdown")
+        except SupervisorError:
+            return
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.is_alive():
+            time.sleep(0.1)
+
+    def get_pid(self) -> int | None:
+        """The daemon's process id."""
+        try:
+            return int(self._call("getPID"))
+        except SupervisorError:
+            return None
+
+    def _write(self, content: str) -> bool:
+        if self._file.is_file() and self._file.read_text(encoding="utf-8") == content:
+            return False
+        write_private(self._file, content)
+        return True
+
+    def _start_daemon(self) -> None:
+        socket = self._config.socket
+        socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        socket.unlink(missing_ok=True)
+        env = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        env |= {
+            "PYTHONPATH": str(self._config.root),
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            STACK_VARIABLE: str(self._config.state_dir),
+        }
+        command = [self._config.python, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(self._file)]
+        done = subprocess.run(
+            command, env=env, cwd=self._config.root, capture_output=True, text=True, timeout=30, start_new_session=True
+        )
+        if done.returncode:
+            raise SupervisorError(f"supervisord did not start: {(done.stderr or done.stdout).strip()[-500:]}")
+        deadline = time.monotonic() + DAEMON_SECONDS
+        while not self.is_alive():
+            if time.monotonic() > deadline:
+                log = self._config.logs_dir / "supervisord.log"
+                raise SupervisorError(f"supervisord does not answer; its log: {log}")
+            time.sleep(0.05)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        from supervisor.xmlrpc import SupervisorTransport
+
+        transport = SupervisorTransport(None, None, f"unix://{self._config.socket}")
+        proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        try:
+            return getattr(proxy.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault:
+            raise
+        except (OSError, xmlrpc.client.Error) as error:
+            raise SupervisorError(f"supervisor does not answer at {self._config.socket}") from error
+        finally:
+            transport.close()
