@@ -57,6 +57,8 @@ class Component:
     ports: Mapping[str, int] = field(default_factory=dict)
     """Name of the setting -> port it listens on."""
     one_shot: bool = False
+    optional: bool = False
+    """The stack is up without it; its failure is reported and nothing more."""
     stamp: str = ""
     """For a one-shot: it is skipped while the last success bore this stamp."""
     start_seconds: float = 120.0
@@ -82,18 +84,23 @@ class Unavailable:
     """True where someone else runs it: then `url` is set and the reason says so."""
 
 
-def select(components: tuple[Component, ...], wanted: frozenset[str]) -> tuple[Component, ...]:
-    """The components named or in a deployment named in `wanted`, and all that they need or use, in order."""
+def select(
+    components: tuple[Component, ...], wanted: frozenset[str], with_used: bool = True
+) -> tuple[Component, ...]:
+    """The components named or in a deployment named in `wanted`, and all that they need (and use), in order."""
     by_name = {component.name: component for component in components}
     known = set(by_name) | {component.group for component in components if component.group}
     unknown = wanted - known
     if unknown:
-        raise ValueError(f"no component or deployment called {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}")
+        names, choices = ", ".join(sorted(unknown)), ", ".join(sorted(known))
+        raise ValueError(f"no component or deployment called {names}; there are: {choices}")
     todo = [c.name for c in components if c.name in wanted or (c.group and c.group in wanted)]
     chosen: set[str] = set()
     while todo:
         name = todo.pop()
         if name not in chosen:
             chosen.add(name)
-            todo += [other for other in (*by_name[name].needs, *by_name[name].uses) if other in by_name]
+            component = by_name[name]
+            below = (*component.needs, *component.uses) if with_used else component.needs
+            todo += [other for other in below if other in by_name]
     return tuple(component for component in components if component.name in chosen)

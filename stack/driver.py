@@ -187,6 +187,11 @@ class _Start:
 
     def _fail(self, component: Component, cause: str, seconds: float) -> None:
         self._report.update(component.name, "failed", seconds)
+        if component.optional:
+            self._report.say(f"{component.name} {cause}; the stack goes on without it")
+            del self._starting[component.name]
+            self._ready.add(component.name)
+            return
         log = get_log_file(self._config, component.name)
         lines = "\n".join(f"  | {line}" for line in read_tail(log, LOG_LINES))
         advice = component.hint or f"read the log, then run it again (make logs S={component.name})"

@@ -32,13 +32,18 @@ class ComponentStatus:
 
 
 def up(config: StackConfig, only: Sequence[str] = (), deployment: str | None = None, *, report: Report) -> bool:
-    """Start what is named (everything by default) with what it needs; returns False where all was ready already."""
+    """Start everything, `only` these with what they need, or a `deployment` with what it uses too.
+
+    Returns False where all was ready already.
+    """
     preflight.check_disk(config.state_dir)
     with preflight.hold_lock(config.state_dir / "lock", "make up"):
         prepare(config)
         declared = declare(config)
-        wanted = frozenset((*only, *([deployment] if deployment else [])))
-        selected = select(declared, wanted) if wanted else declared
+        if deployment:
+            selected = select(declared, frozenset({deployment}))
+        else:
+            selected = select(declared, frozenset(only), with_used=False) if only else declared
         return driver.start(config, declared, selected, report)
 
 
