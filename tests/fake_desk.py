@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -16,9 +17,16 @@ from deployments.serving.lineage import SpoolRunLog
 from deployments.serving.models import ModelChooser
 from deployments.serving.writer import Writer
 from shared import contracts
-from shared.ledger.models import Base, DocumentVersion, FineTuningJob, KnowledgeVersion, TrainingSet
+from shared.ledger.models import (
+    Base,
+    DocumentVersion,
+    FineTuningJob,
+    KnowledgeVersion,
+    LineageEvent,
+    TrainingSet,
+)
 from shared.ledger.sessions import create_sessions
-from shared.lineage import LineageSpool
+from shared.lineage import LineageSpool, build_event, dataset_facets
 from shared.llm.fake import FakeLlm
 from shared.registry.fake import FakeRegistry
 from shared.registry.port import ModelRegistry, ModelVersion, RegistryError
@@ -186,3 +194,33 @@ def add_model(world: FakeWorld, number: int, alias: str) -> ModelVersion:
             )
         )  # fmt: skip
     return version
+
+
+def add_lineage(world: FakeWorld) -> None:
+    """A run of three jobs that connect documents and examples to posts, as the relay stores them."""
+    jobs = [
+        ("ingest", contracts.INGEST_NAMESPACE, "ingest.load", [contracts.DOCUMENTS], [contracts.CHUNKS]),
+        ("training", contracts.TRAINING_NAMESPACE, "fine_tune.tune", [contracts.EXAMPLES], [contracts.MODEL]),
+        ("serving", contracts.SERVING_NAMESPACE, "write_post", [contracts.CHUNKS, contracts.MODEL], [contracts.POSTS]),
+    ]  # fmt: skip
+    begin = datetime.now(UTC) - timedelta(minutes=3)
+    with world.sessions.begin() as session:
+        for number, (deployment, namespace, job, inputs, outputs) in enumerate(jobs):
+            run_id = str(UUID(int=number + 1))
+            for event_type, at in (("START", begin), ("COMPLETE", begin + timedelta(seconds=number + 1))):
+                facets = {outputs[0]: dataset_facets(version=f"v{number}", row_count=7)}
+                payload = build_event(
+                    event_type, run_id, namespace, job, inputs, outputs, output_facets=facets, event_time=at
+                )
+                session.add(
+                    LineageEvent(
+                        digest=f"{run_id}-{event_type}",
+                        deployment=deployment,
+                        run_id=run_id,
+                        job_namespace=namespace,
+                        job_name=job,
+                        event_type=event_type,
+                        event_time=at,
+                        payload=payload,
+                    )
+                )

@@ -28,6 +28,7 @@ _MODEL_LABELS = {
     "challenger": "Challenger",
     "base": "Base model",
 }
+_MODEL_HINT = "Or type a version number. While there is no champion, the base model writes."
 _ICONS = Path(__file__).parent.parent / "static"
 _PLACEHOLDER = "### What should the post be about?\nType a topic below, or take one of the suggestions."
 
@@ -53,7 +54,7 @@ def build_write_tab(desk: Desk) -> None:
             gr.Examples([[item] for item in desk.voice.topics.suggested], topic, label="Suggested topics")
             model = gr.Dropdown(
                 [(_MODEL_LABELS[name], name) for name in MODEL_CHOICES], value=MODEL_CHOICES[0], label="Written by",
-                info="Or type a version number. While there is no champion, the base model writes.", allow_custom_value=True, elem_id="gw-model",
+                info=_MODEL_HINT, allow_custom_value=True, elem_id="gw-model",
             )  # fmt: skip
         with gr.Column(scale=2, min_width=320):
             line = gr.HTML(elem_id="gw-line", elem_classes="gw-bare", visible=False)
