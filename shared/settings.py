@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     def secrets(self) -> Secrets:
         """The secrets of this installation, read afresh (they are small files)."""
         directory = self.secrets_dir if self.secrets_dir.is_dir() else None
-        return Secrets(_secrets_dir=directory)  # type: ignore[call-arg]
+        return Secrets(_secrets_dir=directory)
 
     @property
     def ledger_dsn(self) -> str:

@@ -39,7 +39,7 @@ def test_info_lists_every_component(stack) -> None:
     for item in components:
         assert {"name", "url", "state", "user", "password_file"} <= item.keys()
     for name in COMPONENTS - {"marquez"}:
-        assert by_name[name]["state"] in {"healthy", "running"}, by_name[name]
+        assert by_name[name]["state"] == "ready", by_name[name]
     assert "api_key_file" in by_name["llm"]
     assert str(stack.port("serving")) in by_name["serving"]["url"]
     assert by_name["serving"]["user"] == "admin"

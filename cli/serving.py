@@ -1,0 +1,80 @@
+"""Client of the serving deployment's HTTP API.
+
+It knows no command line and no other component.
+"""
+
+from typing import Any
+
+import httpx
+
+from cli.output import CommandError
+
+
+class ServingClient:
+    """Signs in as `user`; every call gives up after `timeout` seconds. All raise CommandError."""
+
+    def __init__(
+        self,
+        base_url: str,
+        user: str,
+        password: str,
+        *,
+        timeout: float,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.base_url,
+            auth=(user, password),
+            timeout=httpx.Timeout(timeout, connect=5),
+            transport=transport,
+            # The stack is local: a proxy of the environment must not see its passwords.
+            trust_env=False,
+        )
+
+    def write(self, topic: str, model: str) -> dict[str, Any]:
+        """Write a post; keys post_id, text, model, prompt_version, sources, seconds."""
+        return self._send("POST", "/api/posts", json={"topic": topic, "model": model})
+
+    def audit(self, post_id: str) -> dict[str, Any]:
+        """The chain behind a post: model and sources with their runs."""
+        return self._send("GET", f"/api/posts/{post_id}/audit")
+
+    def describe_knowledge(self) -> dict[str, Any]:
+        """Counts of current documents and chunks, by source too, and the newest version."""
+        return self._send("GET", "/api/knowledge")
+
+    def sync_knowledge(self) -> dict[str, Any]:
+        """Wake the ingest deployment for every source."""
+        return self._send("POST", "/api/knowledge/sync")
+
+    def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, path, **arguments)
+        except httpx.TimeoutException as error:
+            raise CommandError(
+                f"Serving at {self.base_url} took too long to answer: "
+                "`ghostwriter stack status` shows what is busy or down."
+            ) from error
+        except httpx.HTTPError as error:
+            raise CommandError(
+                f"Serving at {self.base_url} can't be reached: is the stack up? make up"
+            ) from error
+        if answer.is_success:
+            return answer.json()
+        raise CommandError(self._explain(answer))
+
+    def _explain(self, answer: httpx.Response) -> str:
+        if answer.status_code in (401, 403):
+            return (
+                f"Serving at {self.base_url} refused the password: "
+                "STATE_DIR or GHOSTWRITER_SECRETS_DIR names another stack's secrets."
+            )
+        try:
+            body = answer.json()
+            detail = body.get("error") or body.get("detail") or body
+            if isinstance(detail, dict):
+                detail = detail.get("message") or detail
+        except (ValueError, AttributeError):
+            detail = answer.text[:200]
+        return f"{detail}" if answer.status_code < 500 else f"Serving failed ({answer.status_code}): {detail}"

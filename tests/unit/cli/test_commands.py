@@ -1,0 +1,202 @@
+"""Every command through its public entry, on a system in memory: exact JSON keys, exit codes, one-line errors."""
+
+import io
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cli.main import run
+from shared import contracts
+from tests.unit.cli.fakes import POST, POST_ID, FakeSystem
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> FakeSystem:
+    return FakeSystem(tmp_path)
+
+
+class Command:
+    """Runs `ghostwriter …` and holds what it said."""
+
+    def __init__(self, system: FakeSystem, capsys: pytest.CaptureFixture[str]) -> None:
+        self._system, self._capsys = system, capsys
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: str) -> int:
+        code = run(arguments, connection=self._system.connection)
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def json(self, *arguments: str) -> object:
+        assert self(*arguments, "--json") == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def command(system: FakeSystem, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(system, capsys)
+
+
+def test_write_prints_exactly_the_promised_keys(command: Command, system: FakeSystem) -> None:
+    post = command.json("write", "Assets", "--model", "2")
+    assert post == {
+        "post_id": POST_ID,
+        "text": POST["text"],
+        "model": {"name": "ghostwriter", "version": "2", "alias": "champion"},
+        "prompt_version": "abc",
+        "sources": [
+            {"uri": "knowledge://guides/assets.md", "title": "Assets", "chunk_id": "c1", "score": 0.5}
+        ],
+        "seconds": 1.25,
+    }
+    assert system.serving.requests[-1] == ("POST", "/api/posts", {"topic": "Assets", "model": "2"})
+
+
+def test_write_asks_for_the_champion_and_shows_text_that_looks_like_markup(
+    command: Command, system: FakeSystem
+) -> None:
+    assert command("write", "Assets") == 0
+    assert system.serving.requests[-1][2]["model"] == "champion"
+    assert "[bold] brackets survive." in command.out
+    assert "knowledge://guides/assets.md" in command.out
+
+
+def test_audit_prints_exactly_the_promised_keys(command: Command) -> None:
+    assert command.json("audit", "post", POST_ID) == {
+        "post_id": POST_ID,
+        "model": {"version": "2", "training_set": "t" * 64, "job_id": "ftjob-1", "run_id": "run-1"},
+        "sources": [
+            {
+                "uri": "knowledge://guides/assets.md",
+                "content_hash": "h" * 64,
+                "ingest_run": "asset_triggered__1",
+            }
+        ],
+    }
+
+
+def test_audit_as_a_tree(command: Command) -> None:
+    assert command("audit", "post", POST_ID) == 0
+    for word in (POST_ID, "version 2", "ftjob-1", "run-1", "asset_triggered__1", "train/a.md", "a note"):
+        assert word in command.out
+
+
+def test_models_list_and_show(command: Command, system: FakeSystem) -> None:
+    assert command.json("models", "list") == []
+    system.crown()
+    (model,) = command.json("models", "list")  # type: ignore[misc]
+    assert set(model) == {"version", "aliases", "training_set", "scores", "created"}
+    assert (model["aliases"], model["scores"]) == (["champion"], {"score": 0.75})
+    shown = command.json("models", "show", "1")
+    assert shown["job_id"] == "ftjob-1"  # type: ignore[index]
+    assert command("models", "list") == 0
+    assert "champion" in command.out
+
+
+def test_models_show_of_a_version_that_is_not_there(command: Command) -> None:
+    assert command("models", "show", "9") == 1
+    assert command.out == ""
+    assert command.err == "error: There is no version '9': `ghostwriter models list` shows which there are.\n"
+
+
+def test_train_status_prints_exactly_the_promised_keys(command: Command, system: FakeSystem) -> None:
+    system.training.add_run(contracts.PREPARE_DAG, "success")
+    system.training.add_run(contracts.FINE_TUNE_DAG, "running")
+    status = command.json("train", "status")
+    assert set(status) == {"dag_runs", "champion", "challenger"}  # type: ignore[call-overload]
+    assert [item["state"] for item in status["dag_runs"]] == ["running", "success"]  # type: ignore[call-overload]
+    assert set(status["dag_runs"][0]) == {"dag_id", "run_id", "state", "start", "end"}  # type: ignore[call-overload]
+    system.crown()
+    assert command.json("train", "status")["champion"]["version"] == "1"  # type: ignore[index]
+    assert command("train", "status") == 0
+    assert "champion: version 1" in command.out
+
+
+def test_train_start_posts_the_examples_event_with_a_key(command: Command, system: FakeSystem) -> None:
+    answer = command.json("train", "start")
+    (event,) = system.training.calls
+    assert event[:2] == ("event", contracts.EXAMPLES_ASSET)
+    assert event[2][contracts.IDEMPOTENCY_KEY] == answer[contracts.IDEMPOTENCY_KEY]  # type: ignore[index]
+
+
+def test_knowledge_status(command: Command) -> None:
+    assert command.json("knowledge", "status")["documents"] == 12  # type: ignore[index]
+    assert command("knowledge", "status") == 0
+    assert "guides" in command.out
+
+
+def test_knowledge_sync_waits_and_says_what_changed(command: Command, system: FakeSystem) -> None:
+    assert command.json("knowledge", "sync")["changed"] == []  # type: ignore[index]
+    system.serving.documents["notes"] = 2
+    answer = command.json("knowledge", "sync")
+    assert answer["changed"] == [{"source": "notes", "documents": [0, 2], "chunks": [0, 6]}]  # type: ignore[index]
+    assert [run["state"] for run in answer["runs"]] == ["success"]  # type: ignore[index]
+
+
+def test_knowledge_sync_of_a_failed_run_is_no_success(command: Command, system: FakeSystem) -> None:
+    system.ingest.end_state = "failed"
+    assert command("knowledge", "sync") == 1
+    assert f"{contracts.INGEST_DAG} failed: see " in command.err
+
+
+def test_knowledge_sync_without_a_run_says_so(command: Command, system: FakeSystem) -> None:
+    system.ingest.wakes = ()
+    assert command("knowledge", "sync", "--timeout", "1") == 1
+    assert "started no run" in command.err
+
+
+def test_knowledge_sync_no_wait_asks_and_returns(command: Command, system: FakeSystem) -> None:
+    system.ingest.wakes = ()
+    answer = command.json("knowledge", "sync", "--no-wait")
+    assert answer == {"assets": [contracts.source_asset("guides")]}
+
+
+def test_knowledge_clear_asks_first_and_leaves_its_dag_paused(
+    command: Command, system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert command("knowledge", "clear") != 0
+    assert system.ingest.calls == []
+    assert command("knowledge", "clear", "--yes") == 0
+    assert system.ingest.calls == [
+        ("unpause", contracts.CLEAR_DAG),
+        ("trigger", contracts.CLEAR_DAG),
+        ("pause", contracts.CLEAR_DAG),
+    ]
+
+
+def test_a_refusal_of_serving_is_one_line(command: Command, system: FakeSystem) -> None:
+    message = {"error": {"message": "There is no model 'x'.\nChoose champion."}}
+    system.serving.answers[("POST", "/api/posts")] = httpx.Response(400, json=message)
+    assert command("write", "Assets", "--model", "x") == 1
+    assert command.err.splitlines()[-1] == "error: There is no model 'x'. Choose champion."
+    assert command.out == ""
+
+
+def test_errors_are_json_on_stderr_where_json_is_asked_for(command: Command, system: FakeSystem) -> None:
+    system.serving.answers[("GET", "/api/knowledge")] = httpx.Response(401, json={})
+    assert command("knowledge", "status", "--json") == 1
+    assert "password" in json.loads(command.err)["error"]
+    assert command.out == ""
+
+
+@pytest.mark.parametrize("arguments", [["write"], ["nonsense"], ["models", "show"], ["write", "a", "--nope"]])
+def test_wrong_usage_is_one_line_and_no_success(command: Command, arguments: list[str]) -> None:
+    assert command(*arguments) == 2
+    assert command.out == ""
+    assert len(command.err.splitlines()) == 1
+
+
+def test_a_stack_that_is_down_is_named_with_what_to_do(
+    system: FakeSystem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    system.connection.serving._http = httpx.Client(
+        base_url="http://serving", transport=httpx.MockTransport(refuse)
+    )
+    assert run(["write", "Assets"], connection=system.connection) == 1
+    assert "Serving at http://serving can't be reached: is the stack up? make up" in capsys.readouterr().err
