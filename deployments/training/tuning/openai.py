@@ -35,24 +35,29 @@ class OpenAiTuning(TuningApi):
     Creating a job is never retried blindly: the answer to a first request may have been lost after the job began.
     """
 
-    def __init__(self, base_url: str, api_key: str, *, timeout: float = 60.0, max_retries: int = 4) -> None:
-        self._base_url, self._api_key, self._timeout, self._max_retries = (
-            base_url,
-            api_key,
-            timeout,
-            max_retries,
-        )
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        timeout: float = 60.0,
+        max_retries: int = 4,
+        transport: Any = None,  # of the HTTP client, for tests
+    ) -> None:
+        self._base_url, self._api_key = base_url, api_key
+        self._timeout, self._max_retries, self._transport = timeout, max_retries, transport
 
     @cached_property
     def client(self) -> "OpenAI":
         """The vendor's client; its import takes a second, so it waits for the first call."""
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, OpenAI
 
         return OpenAI(
             base_url=self._base_url,
             api_key=self._api_key,
             timeout=self._timeout,
             max_retries=self._max_retries,
+            http_client=DefaultHttpxClient(transport=self._transport) if self._transport else None,
         )
 
     def upload_file(self, path: Path, name: str) -> str:
@@ -128,9 +133,15 @@ class OpenAiTuning(TuningApi):
     async def _connect_async(self) -> "AsyncOpenAI":
         # A client of its own per call: a connection pool must not outlive the loop it was made in.
         def build() -> "AsyncOpenAI":
-            from openai import AsyncOpenAI
+            from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-            return AsyncOpenAI(base_url=self._base_url, api_key=self._api_key, timeout=20, max_retries=0)
+            return AsyncOpenAI(
+                base_url=self._base_url,
+                api_key=self._api_key,
+                timeout=20,
+                max_retries=0,
+                http_client=DefaultAsyncHttpxClient(transport=self._transport) if self._transport else None,
+            )
 
         return await asyncio.to_thread(build)
 

@@ -1,0 +1,14 @@
+"""Starts the training pipeline from outside: `python -m deployments.training.notify [KEY]`.
+
+It knows no Dag: it posts the event "the examples have changed" and the Dag `prepare_examples` finds out what is due.
+The same with curl, from the folder of the repository (the password is that of the service user):
+
+    URL=http://127.0.0.1:8081
+    TOKEN=$(curl -s -X POST $URL/auth/token -H 'Content-Type: application/json' \\
+        -d "{\"username\": \"ingest\", \"password\": \"$(cat .state/secrets/training_service_password)\"}" \\
+        | python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])')
+    ID=$(curl -s -H "Authorization: Bearer $TOKEN" "$URL/api/v2/assets?uri_pattern=ghostwriter://examples" \\
+        | python3 -c 'import json, sys; print(json.load(sys.stdin)["assets"][0]["id"])')
+    curl -s -X POST $URL/api/v2/assets/events -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+        -d "{\"asset_id\": $ID, \"extra\": {\"idempotency_key\": \"$(date +%s)\"}}"
+"""
