@@ -3,6 +3,7 @@
 It knows no vendor, no embedding model and no document format.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,15 @@ class ScoredChunk:
 
 class VectorStoreError(RuntimeError):
     """The store refused, failed for some objects or can't be reached; the message says which and what to do."""
+
+
+def check_vectors(chunks: Sequence[EmbeddedChunk]) -> None:
+    """Raise VectorStoreError for a missing, zero or non-finite vector or a NUL in a text: stores take them silently."""
+    for item in chunks:
+        if not item.vector or not any(item.vector) or not all(map(math.isfinite, item.vector)):
+            raise VectorStoreError(f"Chunk {item.chunk.position} of {item.chunk.uri} has no usable vector.")
+        if "\0" in item.chunk.text:
+            raise VectorStoreError(f"Chunk {item.chunk.position} of {item.chunk.uri} holds a NUL character.")
 
 
 class VectorStore(ABC):

@@ -1,0 +1,80 @@
+"""A vector store in memory for tests: honest about the contract, exact in its search.
+
+It knows no network.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from shared.vectors.port import (
+    Chunk,
+    EmbeddedChunk,
+    ScoredChunk,
+    VectorStore,
+    VectorStoreError,
+    check_vectors,
+)
+
+ALPHA = 0.5  # weight of the vector's score
+
+
+class FakeVectorStore(VectorStore):
+    """`fail_next` makes the next call raise, as a server that goes away would."""
+
+    def __init__(self, *, created: bool = True) -> None:
+        self._chunks: dict[str, EmbeddedChunk] | None = {} if created else None
+        self.fail_next = False
+
+    def collection_exists(self) -> bool:
+        self._maybe_fail()
+        return self._chunks is not None
+
+    def create_collection(self) -> None:
+        self._maybe_fail()
+        if self._chunks is None:
+            self._chunks = {}
+
+    def drop_collection(self) -> None:
+        self._maybe_fail()
+        self._chunks = None
+
+    def write(self, chunks: Sequence[EmbeddedChunk]) -> None:
+        self._maybe_fail()
+        check_vectors(chunks)
+        if self._chunks is None:
+            raise VectorStoreError("There is no collection to write to.")
+        self._chunks.update({item.chunk.id: item for item in chunks})
+
+    def delete(self, ids: Sequence[str]) -> None:
+        self._maybe_fail()
+        for chunk_id in ids:
+            (self._chunks or {}).pop(chunk_id, None)
+
+    def get(self, ids: Sequence[str]) -> dict[str, Chunk]:
+        self._maybe_fail()
+        return {
+            chunk_id: self._chunks[chunk_id].chunk for chunk_id in ids if chunk_id in (self._chunks or {})
+        }  # type: ignore[index]
+
+    def iterate(self) -> Iterator[Chunk]:
+        self._maybe_fail()
+        yield from [item.chunk for item in (self._chunks or {}).values()]
+
+    def search(self, text: str, vector: Sequence[float], limit: int) -> list[ScoredChunk]:
+        self._maybe_fail()
+        words = set(re.findall(r"\w+", text.lower()))
+        hits = []
+        for item in (self._chunks or {}).values():
+            found = set(re.findall(r"\w+", f"{item.chunk.title} {item.chunk.text}".lower()))
+            keyword = len(words & found) / len(words) if words else 0.0
+            cosine = sum(a * b for a, b in zip(vector, item.vector, strict=True))
+            hits.append(ScoredChunk(item.chunk, ALPHA * cosine + (1 - ALPHA) * keyword))
+        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _maybe_fail(self) -> None:
+        if self.fail_next:
+            self.fail_next = False
+            raise VectorStoreError("The vector store can't be reached.")
