@@ -1,0 +1,1 @@
+"""Where events go to: one port, Marquez behind it, and a fake."""

@@ -1,0 +1,253 @@
+"""The relay's queries on the ledger: what was read how far, what is stored, what has gone out.
+
+It knows no file and no sink. An event that is done with has `delivered_at`; where it never went out, `last_error`
+says why.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Insert, Select, func, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
+from sqlalchemy.orm import Session, sessionmaker
+
+from deployments.lineage.cleaning import TERMINAL, BadLineError, CleanEvent, Event, clean_event, clean_line
+from deployments.lineage.closing import close_runs, keep_datasets, task_states
+from deployments.lineage.ordering import Pending
+from deployments.lineage.spool import Line, Position
+from shared.ledger.models import LineageEvent, LineageOffset, LineageQuarantine, utc_now
+
+_EXCERPT = 200
+_LONGEST_RUN = timedelta(days=7)
+
+
+class LineageStore:
+    """Each method is a transaction of its own; may be used by many threads."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self._sessions = sessions
+
+    def read_position(self, spool: str) -> Position:
+        """How far this spool is stored."""
+        with self._sessions() as session:
+            row = session.get(LineageOffset, spool)
+            return Position(row.inode, row.offset) if row else Position()
+
+    def store_lines(
+        self, spool: str, deployment: str, lines: Sequence[Line], before: Position, after: Position
+    ) -> tuple[int, int]:
+        """Store events and the position in one transaction; gives the number of new events and of bad lines.
+
+        Does nothing where another relay has been faster.
+        """
+        events, bad = [], []
+        for line in lines:
+            try:
+                if line.too_long:
+                    raise BadLineError("longer than a line may be")
+                events.append((line, clean_line(line.data)))
+            except BadLineError as error:
+                bad.append((line, str(error)))
+        with self._sessions.begin() as session:
+            if not _move_position(session, spool, before, after):
+                return 0, 0
+            new, unstorable = _insert_events(session, deployment, events)
+            for line, error_text in bad + unstorable:
+                excerpt = line.data[:_EXCERPT].decode(errors="replace")
+                session.add(_quarantine(spool, line.offset, excerpt, error_text))
+            return new, len(bad) + len(unstorable)
+
+    def close_runs(self, after_id: int, stored_before: datetime) -> tuple[int, int]:
+        """End the runs that a Dag run left open; gives the id to go on after, and the number of runs closed.
+
+        Looks at ends of Dag runs stored before that moment: the last task's own end may be in the spool yet.
+        """
+        closed = 0
+        with self._sessions.begin() as session:
+            rows = session.scalars(
+                select(LineageEvent)
+                .where(
+                    LineageEvent.id > after_id,
+                    LineageEvent.stored_at < stored_before,
+                    LineageEvent.event_type.in_(TERMINAL),
+                    LineageEvent.job_name.not_like("%.%"),  # jobs of tasks are named DAG.TASK
+                )
+                .order_by(LineageEvent.id)
+                .limit(200)
+            ).all()
+            for row in rows:
+                after_id = row.id
+                if task_states(row.payload):
+                    ends = close_runs(row.payload, list(session.scalars(_events_of_tasks(row))))
+                    made = [(Line(0, b""), clean_event(end)) for end in ends]
+                    closed += _insert_events(session, row.deployment, made)[0]
+        return after_id, closed
+
+    def pending(self, limit: int, without_jobs: Collection[tuple[str, str]] = ()) -> list[Pending]:
+        """Undelivered events, oldest first; those of jobs that had better wait are left out."""
+        query = select(LineageEvent).where(LineageEvent.delivered_at.is_(None))
+        if without_jobs:
+            job = tuple_(LineageEvent.job_namespace, LineageEvent.job_name)
+            query = query.where(job.not_in(list(without_jobs)))
+        with self._sessions() as session:
+            return [
+                Pending(
+                    id=row.id,
+                    run_id=row.run_id,
+                    job=(row.job_namespace, row.job_name),
+                    event_type=row.event_type,
+                    event_time=row.event_time,
+                    payload=row.payload,
+                    attempts=row.attempts,
+                )
+                for row in session.scalars(query.order_by(LineageEvent.id).limit(limit))
+            ]
+
+    def ended_runs(self, run_ids: Collection[str]) -> set[str]:
+        """Which of these runs' ends the sink has acknowledged."""
+        query = select(LineageEvent.run_id).where(
+            LineageEvent.run_id.in_(set(run_ids)),
+            LineageEvent.event_type.in_(TERMINAL),
+            LineageEvent.delivered_at.is_not(None),
+            LineageEvent.last_error.is_(None),
+        )
+        with self._sessions() as session:
+            return set(session.scalars(query))
+
+    def mark_delivered(self, event_id: int) -> None:
+        """The sink has acknowledged it."""
+        self._update(event_id, delivered_at=utc_now(), attempts=LineageEvent.attempts + 1, last_error=None)
+
+    def mark_skipped(self, event_id: int, reason: str) -> None:
+        """It need not go out."""
+        self._update(event_id, delivered_at=utc_now(), last_error=f"not sent: {reason}")
+
+    def mark_failed(self, event_id: int, error: str) -> None:
+        """To be tried again."""
+        self._update(event_id, attempts=LineageEvent.attempts + 1, last_error=error)
+
+    def quarantine_event(self, event: Pending, error: str) -> None:
+        """The sink won't take it; it stays in the ledger."""
+        with self._sessions.begin() as session:
+            excerpt = f"{event.event_type} of {event.job[1]}, run {event.run_id}"
+            session.add(_quarantine("marquez", event.id, excerpt, error))
+            session.execute(
+                update(LineageEvent)
+                .where(LineageEvent.id == event.id)
+                .values(
+                    delivered_at=utc_now(), attempts=LineageEvent.attempts + 1, last_error=f"refused: {error}"
+                )
+            )
+
+    def count_pending(self) -> int:
+        """Undelivered events."""
+        with self._sessions() as session:
+            query = select(func.count()).select_from(LineageEvent).where(LineageEvent.delivered_at.is_(None))
+            return session.scalar(query) or 0
+
+    def _update(self, event_id: int, **values: Any) -> None:
+        with self._sessions.begin() as session:
+            session.execute(update(LineageEvent).where(LineageEvent.id == event_id).values(**values))
+
+
+def _move_position(session: Session, spool: str, before: Position, after: Position) -> bool:
+    row = session.get(LineageOffset, spool, with_for_update=True)
+    if row is None:
+        if before != Position():
+            return False
+        session.add(LineageOffset(spool=spool, inode=after.inode, offset=after.offset))
+        session.flush()
+        return True
+    if Position(row.inode, row.offset) != before:
+        return False
+    row.inode, row.offset = after.inode, after.offset
+    return True
+
+
+def _insert_events(
+    session: Session, deployment: str, events: Sequence[tuple[Line, CleanEvent]]
+) -> tuple[int, list[tuple[Line, str]]]:
+    """All at once; one by one where the database can't hold one of them."""
+    if not events:
+        return 0, []
+    earlier = _events_before(session, [event for _, event in events])
+    rows = [(line, _row(deployment, event, earlier.get(event.run_id, []))) for line, event in events]
+    try:
+        with session.begin_nested():
+            return _insert(session, [row for _, row in rows]), []
+    except (StatementError, ValueError) as error:
+        if _is_outage(error):
+            raise
+    new, unstorable = 0, []
+    for line, row in rows:
+        try:
+            with session.begin_nested():
+                new += _insert(session, [row])
+        except (StatementError, ValueError) as error:
+            if _is_outage(error):
+                raise
+            unstorable.append((line, f"can't be stored: {str(error)[:_EXCERPT]}"))
+    return new, unstorable
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, OperationalError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
+
+
+def _insert(session: Session, rows: list[dict[str, Any]]) -> int:
+    statement: Insert
+    if session.get_bind().dialect.name == "postgresql":
+        statement = postgresql.insert(LineageEvent).on_conflict_do_nothing(index_elements=["digest"])
+    else:
+        statement = sqlite.insert(LineageEvent).on_conflict_do_nothing(index_elements=["digest"])
+    return len(session.scalars(statement.returning(LineageEvent.id), rows).all())
+
+
+def _events_before(session: Session, events: Iterable[CleanEvent]) -> dict[str, list[Event]]:
+    """By run, what the ends among these that name no dataset can take theirs from."""
+    found: dict[str, list[Event]] = {}
+    bare = set()
+    for event in events:
+        if event.payload["inputs"] or event.payload["outputs"]:
+            found.setdefault(event.run_id, []).append(event.payload)
+        elif event.event_type in TERMINAL:
+            bare.add(event.run_id)
+    if bare:
+        for row in session.scalars(select(LineageEvent).where(LineageEvent.run_id.in_(bare))):
+            found.setdefault(row.run_id, []).append(row.payload)
+    return found
+
+
+def _row(deployment: str, event: CleanEvent, earlier: list[Event]) -> dict[str, Any]:
+    return {
+        "digest": event.digest,
+        "deployment": deployment,
+        "run_id": event.run_id,
+        "job_namespace": event.job_namespace,
+        "job_name": event.job_name,
+        "event_type": event.event_type,
+        "event_time": event.event_time,
+        "payload": keep_datasets(event.payload, earlier),
+        "stored_at": utc_now(),
+        "attempts": 0,
+    }
+
+
+def _events_of_tasks(dag_end: LineageEvent) -> Select[tuple[Event]]:
+    return select(LineageEvent.payload).where(
+        LineageEvent.job_namespace == dag_end.job_namespace,
+        LineageEvent.job_name.startswith(f"{dag_end.job_name}.", autoescape=True),
+        LineageEvent.event_time > dag_end.event_time - _LONGEST_RUN,
+        LineageEvent.payload["run"]["facets"]["parent"]["run"]["runId"].as_string() == dag_end.run_id,
+    )
+
+
+def _quarantine(spool: str, position: int, excerpt: str, error: str) -> LineageQuarantine:
+    text = excerpt.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return LineageQuarantine(
+        spool=spool, position=position, line_excerpt=text, error=error[:2_000].replace("\x00", "")
+    )
