@@ -87,6 +87,6 @@ def connect(settings: Settings) -> Connection:
         serving=ServingClient(settings.serving_url, user, password, timeout=settings.request_timeout),
         ingest=AirflowApi(settings.ingest_url, user, password),
         training=AirflowApi(settings.training_url, user, password),
-        registry=MlflowRegistry(settings.mlflow_url),
+        registry=MlflowRegistry(settings.mlflow_url, max_retries=1),
         list_jobs=partial(list_jobs, settings.llm_base_url, secrets.llm_api_key.get_secret_value()),
     )

@@ -42,18 +42,18 @@ def demo(
     """Wait for the first champion, compare it with the base model, audit a post, and edit a document."""
     connection = get_connection(ctx)
     say = (lambda _title: None) if as_json else _print_title
-    repair(connection)
+    repair(connection, quiet=as_json)
 
     say("1. The first champion")
-    with show_progress("Waiting for the first champion") as progress:
+    with show_progress("Waiting for the first champion", quiet=as_json) as progress:
         version = wait_for_champion(connection, timeout=timeout, say=progress)
     if not as_json:
         typer.echo(f"Version {version} is the champion.")
 
     say(f"2. One topic, two models: {TOPIC}")
-    with show_progress("Writing with the base model"):
+    with show_progress("Writing with the base model", quiet=as_json):
         base = connection.serving.write(TOPIC, contracts.BASE_ALIAS)
-    with show_progress("Writing with the champion"):
+    with show_progress("Writing with the champion", quiet=as_json):
         champion = connection.serving.write(TOPIC, contracts.CHAMPION_ALIAS)
     if not as_json:
         _print_side_by_side(base, champion)
@@ -65,7 +65,7 @@ def demo(
 
     document = choose_document(connection.settings.content_dir)
     say(f"4. A new fact in {document.name}")
-    fresh, digest = write_with_new_fact(connection, document)
+    fresh, digest = write_with_new_fact(connection, document, quiet=as_json)
     if not as_json:
         print_post(fresh)
         typer.echo(
@@ -85,12 +85,13 @@ def demo(
     )
 
 
-def repair(connection: Connection) -> None:
+def repair(connection: Connection, *, quiet: bool) -> None:
     """Put back the document of a demo that was killed, and its chunks."""
     restored = restore_document(connection.settings.state_dir)
     if restored is not None:
-        typer.echo(f"An earlier demo was stopped: {restored.name} is as it was.", err=True)
-        sync_and_wait(connection, timeout=SYNC_SECONDS)
+        if not quiet:
+            typer.echo(f"An earlier demo was stopped: {restored.name} is as it was.", err=True)
+        sync_and_wait(connection, timeout=SYNC_SECONDS, quiet=quiet)
 
 
 def wait_for_champion(
@@ -133,13 +134,13 @@ def choose_document(content_dir: Path) -> Path:
     return documents[0]
 
 
-def write_with_new_fact(connection: Connection, document: Path) -> tuple[dict[str, Any], str]:
+def write_with_new_fact(connection: Connection, document: Path, *, quiet: bool) -> tuple[dict[str, Any], str]:
     """A post that cites the edited document, and the edited document's sha256; file and chunks are put back."""
     uri = contracts.document_uri(document.parent.name, document.name)
     try:
         with edit_document(document, FACT, connection.settings.state_dir) as digest:
-            sync_and_wait(connection, timeout=SYNC_SECONDS)
-            with show_progress("Writing about the new fact"):
+            sync_and_wait(connection, timeout=SYNC_SECONDS, quiet=quiet)
+            with show_progress("Writing about the new fact", quiet=quiet):
                 post = connection.serving.write(FACT_TOPIC, contracts.CHAMPION_ALIAS)
             cited = {
                 (source["uri"], source["content_hash"])
@@ -153,7 +154,7 @@ def write_with_new_fact(connection: Connection, document: Path) -> tuple[dict[st
         # Stopped or failed: the file is back already; its chunks follow without anyone waiting for them.
         connection.serving.sync_knowledge()
         raise
-    sync_and_wait(connection, timeout=SYNC_SECONDS)
+    sync_and_wait(connection, timeout=SYNC_SECONDS, quiet=quiet)
     return post, digest
 
 

@@ -44,7 +44,7 @@ def sync(
         )
         return
     before = connection.serving.describe_knowledge()
-    runs = sync_and_wait(connection, timeout=timeout)
+    runs = sync_and_wait(connection, timeout=timeout, quiet=as_json)
     after = connection.serving.describe_knowledge()
     changes = compare_knowledge(before, after)
     if as_json:
@@ -65,7 +65,7 @@ def clear(
     if not yes:
         typer.confirm("Remove every document from the knowledge base?", abort=True, err=True)
     known = list_known_runs(connection, contracts.CLEAR_DAG)
-    with show_progress("Clearing the knowledge base") as say:
+    with show_progress("Clearing the knowledge base", quiet=as_json) as say:
         # A paused Dag takes a run but never starts it.
         connection.ingest.unpause(contracts.CLEAR_DAG)
         try:
@@ -89,10 +89,10 @@ def clear(
     )
 
 
-def sync_and_wait(connection: Connection, *, timeout: float) -> list[Run]:
+def sync_and_wait(connection: Connection, *, timeout: float, quiet: bool = False) -> list[Run]:
     """Wake ingest and wait for the runs that this causes. Raises CommandError when one fails or none comes."""
     known = list_known_runs(connection, contracts.INGEST_DAG)
-    with show_progress("Waking the ingest deployment") as say:
+    with show_progress("Waking the ingest deployment", quiet=quiet) as say:
         connection.serving.sync_knowledge()
         runs = wait_for_new_runs(
             lambda: connection.ingest.list_dag_runs(contracts.INGEST_DAG),

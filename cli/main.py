@@ -41,8 +41,15 @@ def run(arguments: Sequence[str], *, connection: Any = None) -> int:
     except CommandError as error:
         print_error(str(error), as_json=as_json)
         return error.exit_code
-    except (AirflowError, RegistryError) as error:
-        print_error(str(error), as_json=as_json)
+    except RegistryError as error:
+        # MLflow's client says it at length where nobody listens.
+        down = "Max retries exceeded" in str(error)
+        print_error(
+            "MLflow can't be reached: is the stack up? make up" if down else str(error), as_json=as_json
+        )
+        return 1
+    except AirflowError as error:
+        print_error(f"{error} `ghostwriter stack status` shows what is up.", as_json=as_json)
         return 1
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)

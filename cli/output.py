@@ -57,8 +57,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
 
 
 @contextmanager
-def show_progress(first: str) -> Iterator[Progress]:
-    """A live line on a terminal, a plain line for each news elsewhere; always on stderr."""
+def show_progress(first: str, *, quiet: bool = False) -> Iterator[Progress]:
+    """A live line on a terminal, a plain line for each news elsewhere; on stderr, and nothing when `quiet`.
+
+    `--json` is quiet: all that is on stderr then is an error, as JSON.
+    """
+    if quiet:
+        yield lambda _text, /: None
+        return
     console = Console(file=sys.stderr, highlight=False)
     if console.is_terminal:
         with console.status(first) as status:

@@ -44,7 +44,7 @@ def start(
             "Training is awake. `ghostwriter train status` follows it."
         )
         return
-    with show_progress("Waking the training deployment") as say:
+    with show_progress("Waking the training deployment", quiet=as_json) as say:
         runs = wait_for_chain(connection, known, timeout=timeout, say=say)
     require_success(runs, connection.settings.training_url)
     if as_json:

@@ -23,7 +23,7 @@ def write(
 ) -> None:
     """Write a post and show its sources."""
     connection = get_connection(ctx)
-    with show_progress(f"Writing with the {model} model"):
+    with show_progress(f"Writing with the {model} model", quiet=as_json):
         post = connection.serving.write(topic, model)
     if as_json:
         print_json(select_post(post))
