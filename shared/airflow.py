@@ -80,7 +80,9 @@ class AirflowApi:
         """The asset's id, or None while no Dag that refers to it has been parsed."""
         # `uri_pattern` is a LIKE pattern; `uri` is silently ignored.
         answer = self._call("GET", "/api/v2/assets", params={"uri_pattern": uri, "limit": PAGE})
-        return next((asset["id"] for asset in answer["assets"] if asset["uri"] == uri), None)
+        # Airflow stores `scheme://name` as `scheme://name/`.
+        wanted = uri.rstrip("/")
+        return next((asset["id"] for asset in answer["assets"] if asset["uri"].rstrip("/") == wanted), None)
 
     def post_asset_event(self, asset_uri: str, extra: Mapping[str, Any], wait: float = 60.0) -> None:
         """Say that an asset changed. Waits up to `wait` seconds for the asset to be known there.
