@@ -32,6 +32,8 @@ Lantern mode in Ghostwriter was switched on by this demo: it keeps exactly 47 la
 """
 POLL_SECONDS = 2.0
 SYNC_SECONDS = 300.0
+IDLE_SECONDS = 120.0
+"""The pipeline has ended for good when nothing has run for this long."""
 
 
 def demo(
@@ -99,6 +101,7 @@ def wait_for_champion(
 ) -> str:
     """The champion's version. Raises CommandError when training ended without one, failed, or takes too long."""
     started = time.monotonic()
+    idle_since: float | None = None
     while True:
         champion = connection.registry.get_by_alias(contracts.CHAMPION_ALIAS)
         if champion is not None:
@@ -118,6 +121,12 @@ def wait_for_champion(
             raise CommandError(
                 "Training ended without a champion: the challenger was not shown to be better than the base model. "
                 "`ghostwriter train status` has the runs, MLflow the scores."
+            )
+        idle_since = (idle_since or elapsed) if progress.idle_after else None
+        if idle_since is not None and elapsed - idle_since >= IDLE_SECONDS:
+            raise CommandError(
+                f"Training ended with {progress.idle_after}, without a model: its log at "
+                f"{connection.settings.training_url} says why (nothing due, a bad example, over budget)."
             )
         if elapsed >= timeout:
             raise CommandError(

@@ -15,11 +15,15 @@ ACTIVE_TASKS = frozenset({"running", "deferred", "queued", "up_for_retry", "awai
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """`failed` names the Dag that failed last; `decided` says that the last Dag of the chain ended well."""
+    """`failed` names the Dag that failed last; `decided` says that the last Dag of the chain ended well.
+
+    `idle_after` names the Dag that ended well last, when nothing runs and the chain is not at its end.
+    """
 
     text: str
     failed: str | None = None
     decided: bool = False
+    idle_after: str | None = None
 
 
 def describe_progress(
@@ -41,7 +45,7 @@ def describe_progress(
         return TrainingProgress(f"{last.dag_id} failed", failed=last.dag_id)
     if last.dag_id == chain[-1]:
         return TrainingProgress(f"{last.dag_id} is done", decided=True)
-    return TrainingProgress(f"{last.dag_id} is done, the next one is about to start")
+    return TrainingProgress(f"{last.dag_id} is done, the next one is about to start", idle_after=last.dag_id)
 
 
 def _describe_run(training: Airflow, run: Run, list_jobs: Callable[[], Iterable[Mapping[str, Any]]]) -> str:

@@ -86,6 +86,13 @@ def test_waiting_ends_when_the_challenger_lost(system: FakeSystem) -> None:
         wait(system)
 
 
+def test_waiting_ends_when_nothing_was_bought(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.demo.IDLE_SECONDS", 0.05)
+    system.training.add_run(contracts.FINE_TUNE_DAG, "success")
+    with pytest.raises(CommandError, match="ended with fine_tune"):
+        wait(system, timeout=30)
+
+
 def test_waiting_has_a_limit(system: FakeSystem) -> None:
     with pytest.raises(CommandError, match="No champion after"):
         wait(system)
