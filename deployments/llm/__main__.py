@@ -1,0 +1,53 @@
+"""Starts the LLM server: `python -m deployments.llm`.
+
+It is the composition root: it knows every part and holds no logic.
+"""
+
+import logging
+import sys
+
+import uvicorn
+
+from deployments.llm.app import create_app
+from deployments.llm.engine.torch_engine import TorchEngine
+from deployments.llm.fine_tuning.lineage import build_emitter
+from deployments.llm.fine_tuning.runner import JobRunner
+from deployments.llm.fine_tuning.store import JobStore
+from deployments.llm.settings import LlmSettings
+from deployments.llm.uploads import FileStore
+from shared.settings import get_settings
+
+
+def main() -> None:
+    """Serves until it is told to stop."""
+    settings, shared_settings = LlmSettings(), get_settings()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    state = shared_settings.state_dir.resolve() / "llm"
+    engine = TorchEngine(settings)
+    files, jobs = FileStore(state / "files"), JobStore(state / "jobs")
+    runner = JobRunner(
+        jobs,
+        files,
+        command=[sys.executable, "-m", "deployments.llm.trainer"],
+        environment=None,
+        emit=build_emitter(shared_settings.lineage_spool_dir),
+        on_model=engine.register_adapter,
+        nice=settings.llm_trainer_nice,
+        timeout=settings.llm_training_timeout,
+    )
+    api_key = shared_settings.secrets.llm_api_key.get_secret_value()
+    if not api_key:
+        logging.warning("No llm_api_key in the secrets: every caller is let in")
+    app = create_app(settings, engine, api_key=api_key, files=files, jobs=jobs, runner=runner)
+    uvicorn.run(
+        app,
+        host=settings.llm_host,
+        port=settings.llm_port,
+        log_level=settings.log_level.lower(),
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+if __name__ == "__main__":
+    main()

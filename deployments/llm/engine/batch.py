@@ -1,0 +1,165 @@
+"""Decodes several answers of one model together; new ones join between two tokens.
+
+It knows no queue, thread or model id.
+"""
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+from transformers import DynamicCache
+
+from deployments.llm.engine.answer_text import AnswerText
+from deployments.llm.engine.port import (
+    EngineError,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    Piece,
+    Usage,
+)
+
+
+@dataclass
+class TorchGeneration(Generation):
+    """One answer in the making; the decoding thread puts pieces, the caller's thread takes them."""
+
+    request: GenerationRequest
+    prompt: list[int]
+    max_tokens: int
+    generator: torch.Generator
+    answer: AnswerText
+    tokens: list[int] = field(default_factory=list)
+    pieces: "queue.SimpleQueue[Piece | Exception | None]" = field(default_factory=queue.SimpleQueue)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def __iter__(self) -> Iterator[Piece]:
+        while (piece := self.pieces.get()) is not None:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+            if piece.finish_reason:
+                return
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+        self.pieces.put(None)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the caller's iteration with an error."""
+        self.pieces.put(EngineError(f"The generation failed: {error}"))
+
+
+class Batch:
+    """The running answers of one model, left-padded, with one shared key-value cache."""
+
+    def __init__(self, model: Any, tokenizer: Any, stop_tokens: frozenset[int]) -> None:
+        self._model, self._tokenizer, self._stop_tokens = model, tokenizer, stop_tokens
+        self.rows: list[TorchGeneration] = []
+        self._cache: DynamicCache | None = None
+        self._mask: torch.Tensor | None = None
+
+    @torch.inference_mode()
+    def join(self, newcomers: list[TorchGeneration]) -> None:
+        """Reads the prompts of new answers and takes their first tokens."""
+        width = max(len(row.prompt) for row in newcomers)
+        device = self._model.device
+        ids = torch.tensor([[0] * (width - len(row.prompt)) + row.prompt for row in newcomers], device=device)
+        mask = torch.tensor(
+            [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in newcomers], device=device
+        )
+        cache = DynamicCache()
+        logits = self._forward(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        if self._cache is None or self._mask is None or not self.rows:
+            self.rows, self._cache, self._mask = [], cache, mask
+        else:
+            self._merge(cache, mask)
+        self.rows.extend(newcomers)
+        self._accept(newcomers, logits)
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """One more token for every row."""
+        self._drop()
+        if not self.rows or self._mask is None or self._cache is None:
+            return
+        device = self._model.device
+        ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=device)
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
+        positions = self._mask.sum(1, keepdim=True) - 1
+        self._accept(self.rows, self._forward(ids, self._mask, positions, self._cache))
+
+    def _forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+    ) -> torch.Tensor:
+        output = self._model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1].float()
+
+    def _accept(self, rows: list[TorchGeneration], logits: torch.Tensor) -> None:
+        greedy = logits.argmax(-1).tolist()
+        for index, row in enumerate(rows):
+            request = row.request
+            token = greedy[index] if request.temperature <= 0 else _sample(logits[index], row)
+            ended = token in self._stop_tokens
+            row.tokens.append(token)
+            text = self._tokenizer.decode(row.tokens[:-1] if ended else row.tokens, skip_special_tokens=True)
+            full = len(row.tokens) >= row.max_tokens
+            piece = row.answer.push(text, last=ended or full)
+            finish: FinishReason | None = None
+            if ended or row.answer.stopped:
+                finish = "stop"
+            elif full:
+                finish = "length"
+            if piece or finish:
+                usage = Usage(len(row.prompt), len(row.tokens)) if finish else None
+                row.pieces.put(Piece(piece, finish, usage))
+            if finish:
+                row.cancelled.set()
+        self._drop()
+
+    def _drop(self) -> None:
+        """Removes the rows that have ended or were cancelled."""
+        keep = [index for index, row in enumerate(self.rows) if not row.cancelled.is_set()]
+        if len(keep) == len(self.rows):
+            return
+        self.rows = [self.rows[index] for index in keep]
+        if not keep or self._cache is None or self._mask is None:
+            self._cache = self._mask = None
+            return
+        self._mask = self._mask[keep]
+        # Columns that are padding in every remaining row cost time in each step.
+        skip = int(self._mask.argmax(1).min())
+        self._mask = self._mask[:, skip:]
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys[keep][:, :, skip:], layer.values[keep][:, :, skip:]
+
+    def _merge(self, cache: DynamicCache, mask: torch.Tensor) -> None:
+        """Appends the newcomers' cache below ours, both padded on the left to one width."""
+        assert self._cache is not None and self._mask is not None
+        width = max(self._mask.shape[1], mask.shape[1])
+        ours, theirs = width - self._mask.shape[1], width - mask.shape[1]
+        self._mask = torch.cat([pad(self._mask, (ours, 0)), pad(mask, (theirs, 0))])
+        for mine, new in zip(self._cache.layers, cache.layers, strict=True):
+            mine.keys = torch.cat([pad(mine.keys, (0, 0, ours, 0)), pad(new.keys, (0, 0, theirs, 0))])
+            mine.values = torch.cat([pad(mine.values, (0, 0, ours, 0)), pad(new.values, (0, 0, theirs, 0))])
+
+
+def _sample(logits: torch.Tensor, row: TorchGeneration) -> int:
+    # On the CPU in double precision, whatever the model's device: the same seed draws the same token.
+    probabilities = torch.softmax(logits.double().cpu() / row.request.temperature, -1)
+    if row.request.top_p < 1:
+        ordered, indices = probabilities.sort(descending=True)
+        ordered[ordered.cumsum(0) - ordered > row.request.top_p] = 0
+        probabilities = torch.zeros_like(probabilities).scatter(0, indices, ordered)
+    return int(torch.multinomial(probabilities, 1, generator=row.generator))

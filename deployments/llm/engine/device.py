@@ -1,0 +1,33 @@
+"""Where torch computes and in which precision.
+
+It knows no model.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import torch
+
+_BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+def choose_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype() -> torch.dtype:
+    """bfloat16 where the hardware computes in it, else float32 (emulated bfloat16 is slower)."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if _BF16_FLAGS & read_cpu_flags() else torch.float32
+
+
+def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Flags of the first CPU; empty where the system has no such file."""
+    try:
+        with cpuinfo.open() as lines:
+            flags = next((line for line in lines if line.startswith("flags")), "")
+    except OSError:
+        return frozenset()
+    return frozenset(flags.partition(":")[2].split())

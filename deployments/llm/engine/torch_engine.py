@@ -1,0 +1,200 @@
+"""The engine on torch and transformers, on a CPU or a GPU: one decoding thread serves all models.
+
+It knows no HTTP and no fine-tuning job; adapters come to it as directories.
+"""
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from deployments.llm.engine.answer_text import AnswerText
+from deployments.llm.engine.batch import Batch, TorchGeneration
+from deployments.llm.engine.device import choose_device, choose_dtype
+from deployments.llm.engine.embedder import Embedder
+from deployments.llm.engine.port import (
+    ContextTooLongError,
+    Embeddings,
+    Engine,
+    GenerationRequest,
+    NotReadyError,
+    QueueFullError,
+    UnknownModelError,
+)
+from deployments.llm.engine.weights import locate_chat_weights, locate_embedding_weights
+from deployments.llm.settings import LlmSettings
+from shared import contracts
+
+log = logging.getLogger(__name__)
+
+
+class TorchEngine(Engine):
+    """Answers of one model are decoded together; several models take turns, one token each."""
+
+    def __init__(self, settings: LlmSettings) -> None:
+        self.chat_model, self.embedding_model = contracts.LOCAL_CHAT_MODEL, contracts.LOCAL_EMBEDDING_MODEL
+        self._settings = settings
+        self._adapters: dict[str, Path] = {}
+        self._models: OrderedDict[str, Any] = OrderedDict()  # fine-tuned, most recently used last
+        self._batches: dict[str, Batch] = {}
+        self._waiting: deque[TorchGeneration] = deque()
+        self._condition = threading.Condition()
+        self._loaded = self._closed = False
+        self._failure: str | None = None
+        self._base: Any = None
+        self._tokenizer: Any = None
+        self._embedder: Embedder | None = None
+
+    # --- loading ---
+    def load(self) -> None:
+        try:
+            started = time.monotonic()
+            if self._settings.llm_threads:
+                torch.set_num_threads(self._settings.llm_threads)
+            self._embedder = Embedder(locate_embedding_weights(self._settings.llm_embedding_weights))
+            self._source = locate_chat_weights(self._settings.llm_chat_weights, self._settings.models_dir)
+            self._tokenizer = AutoTokenizer.from_pretrained(self._source)
+            self._base = self._load_base(choose_dtype())
+            self._limit: int = self._base.config.max_position_embeddings
+            self._stop_tokens = _stop_tokens(self._base, self._tokenizer)
+            threading.Thread(target=self._decode_forever, name="decoder", daemon=True).start()
+            self._loaded = True
+            log.info("Models loaded in %.1f s on %s as %s", time.monotonic() - started, self._base.device, self._base.dtype)
+        except Exception as error:
+            log.exception("The models could not be loaded")
+            self._failure = f"{type(error).__name__}: {error}"
+
+    def _load_base(self, dtype: torch.dtype) -> Any:
+        model = AutoModelForCausalLM.from_pretrained(self._source, dtype=dtype)
+        return model.to(choose_device()).eval()
+
+    @property
+    def ready(self) -> bool:
+        return self._loaded and not self._closed
+
+    @property
+    def failure(self) -> str | None:
+        return self._failure
+
+    # --- fine-tuned models ---
+    def register_adapter(self, model_id: str, directory: Path) -> None:
+        with self._condition:
+            self._adapters[model_id] = directory
+
+    def forget_adapter(self, model_id: str) -> None:
+        with self._condition:
+            self._adapters.pop(model_id, None)
+            self._models.pop(model_id, None)
+
+    def _model(self, model_id: str) -> Any:
+        """The model in memory; a fine-tuned one is the base with its adapter merged in, in full precision."""
+        if model_id == self.chat_model:
+            return self._base
+        with self._condition:
+            if model_id in self._models:
+                self._models.move_to_end(model_id)
+                return self._models[model_id]
+            directory = self._adapters.get(model_id)
+        if directory is None:
+            raise UnknownModelError(model_id)
+        from peft import PeftModel
+
+        started = time.monotonic()
+        merged = PeftModel.from_pretrained(self._load_base(torch.float32), directory).merge_and_unload()
+        merged = merged.to(self._base.dtype).eval()
+        with self._condition:
+            self._models[model_id] = merged
+            while len(self._models) > self._settings.llm_max_models:
+                self._models.popitem(last=False)
+        log.info("Loaded %s in %.1f s", model_id, time.monotonic() - started)
+        return merged
+
+    # --- answers ---
+    def generate(self, request: GenerationRequest) -> TorchGeneration:
+        if not self.ready:
+            raise NotReadyError("The models are still loading; try again in a moment.")
+        if request.model != self.chat_model and request.model not in self._adapters:
+            raise UnknownModelError(request.model)
+        prompt = self._tokenizer.apply_chat_template(
+            list(request.messages), add_generation_prompt=True, return_dict=True
+        )["input_ids"]
+        if len(prompt) + (request.max_tokens or 1) > self._limit:
+            raise ContextTooLongError(self._limit, len(prompt), request.max_tokens or 0)
+        generator = torch.Generator()
+        generator.manual_seed(request.seed) if request.seed is not None else generator.seed()
+        limit = request.max_tokens or self._limit - len(prompt)
+        generation = TorchGeneration(request, prompt, limit, generator, AnswerText(request.stop))
+        with self._condition:
+            running = sum(len(batch.rows) for batch in self._batches.values())
+            if running + len(self._waiting) >= self._settings.llm_max_queue:
+                raise QueueFullError(f"{running + len(self._waiting)} generations run or wait; try again later.")
+            self._waiting.append(generation)
+            self._condition.notify_all()
+        return generation
+
+    def _decode_forever(self) -> None:
+        while not self._closed:
+            with self._condition:
+                while not (self._waiting or self._batches or self._closed):
+                    self._condition.wait()
+                newcomers = self._admit()
+            for model_id, rows in newcomers.items():
+                self._guard(model_id, rows)
+            for model_id in list(self._batches):
+                self._guard(model_id, [])
+
+    def _admit(self) -> dict[str, list[TorchGeneration]]:
+        """Takes as many waiting answers as there is room for, by model."""
+        room = self._settings.llm_max_batch - sum(len(batch.rows) for batch in self._batches.values())
+        admitted: dict[str, list[TorchGeneration]] = {}
+        while self._waiting and room > 0:
+            generation = self._waiting.popleft()
+            if not generation.cancelled.is_set():
+                admitted.setdefault(generation.request.model, []).append(generation)
+                room -= 1
+        return admitted
+
+    def _guard(self, model_id: str, newcomers: list[TorchGeneration]) -> None:
+        """Lets newcomers join a model's batch, or takes one step; an error ends that batch alone."""
+        batch = self._batches.get(model_id)
+        try:
+            if batch is None:
+                batch = Batch(self._model(model_id), self._tokenizer, self._stop_tokens)
+                self._batches[model_id] = batch
+            if newcomers:
+                batch.join(newcomers)
+            else:
+                batch.step()
+        except Exception as error:
+            log.exception("A generation with %s failed", model_id)
+            for row in {id(row): row for row in [*newcomers, *(batch.rows if batch else [])]}.values():
+                row.fail(error)
+            self._batches.pop(model_id, None)
+            return
+        if not batch.rows:
+            del self._batches[model_id]
+
+    # --- embeddings ---
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        if not self.ready or self._embedder is None:
+            raise NotReadyError("The models are still loading; try again in a moment.")
+        return self._embedder.embed(texts)
+
+    def close(self) -> None:
+        with self._condition:
+            self._closed = True
+            for generation in [*self._waiting, *(row for batch in self._batches.values() for row in batch.rows)]:
+                generation.cancel()
+            self._condition.notify_all()
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)

@@ -1,0 +1,93 @@
+"""Errors in OpenAI's shape, and the mapping of engine errors to them.
+
+It knows no route.
+"""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from deployments.llm.engine.port import (
+    ContextTooLongError,
+    EngineError,
+    NotReadyError,
+    QueueFullError,
+    UnknownModelError,
+)
+
+log = logging.getLogger(__name__)
+
+
+class ApiError(Exception):
+    """What a client is told."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        kind: str = "invalid_request_error",
+    ) -> None:
+        super().__init__(message)
+        self.status, self.param, self.code, self.kind = status, param, code, kind
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The error as OpenAI's clients read it."""
+        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
+
+
+def model_not_found(model: str) -> ApiError:
+    """No such model here."""
+    return ApiError(404, f"The model '{model}' does not exist.", param="model", code="model_not_found")
+
+
+def translate(error: EngineError) -> ApiError:
+    """An engine's error as a client sees it."""
+    if isinstance(error, UnknownModelError):
+        return model_not_found(str(error))
+    if isinstance(error, ContextTooLongError):
+        return ApiError(400, str(error), param="messages", code="context_length_exceeded")
+    if isinstance(error, QueueFullError):
+        return ApiError(429, str(error), code="rate_limit_exceeded", kind="requests")
+    if isinstance(error, NotReadyError):
+        return ApiError(503, str(error), code="model_loading", kind="server_error")
+    return ApiError(500, str(error), code="engine_error", kind="server_error")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Every error leaves in OpenAI's shape, those of the framework included."""
+
+    @app.exception_handler(ApiError)
+    async def answer_api_error(_: Request, error: ApiError) -> JSONResponse:
+        headers = {"Retry-After": "2"} if error.status in (429, 503) else None
+        return JSONResponse(error.body, status_code=error.status, headers=headers)
+
+    @app.exception_handler(EngineError)
+    async def answer_engine_error(request: Request, error: EngineError) -> JSONResponse:
+        return await answer_api_error(request, translate(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def answer_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        # The first part of the location is "body" or "query"; the rest is the parameter's path.
+        param = ".".join(str(part) for part in first["loc"][1:]) or None
+        message = f"{first['msg']}: {param}" if param else str(first["msg"])
+        return await answer_api_error(request, ApiError(400, message, param=param))
+
+    @app.exception_handler(HTTPException)
+    async def answer_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        message = f"{HTTPStatus(error.status_code).phrase}: {request.method} {request.url.path}"
+        return await answer_api_error(request, ApiError(error.status_code, message))
+
+    @app.exception_handler(Exception)
+    async def answer_unexpected_error(_: Request, error: Exception) -> JSONResponse:
+        body = ApiError(500, "The server had an error; see its log.", kind="server_error").body
+        return JSONResponse(body, status_code=500)

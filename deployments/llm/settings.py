@@ -1,0 +1,35 @@
+"""Settings that only the LLM server has; the shared ones are in `shared.settings`.
+
+It knows no engine and no route.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class LlmSettings(BaseSettings):
+    """Every setting is an environment variable `GHOSTWRITER_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="GHOSTWRITER_", extra="ignore")
+
+    llm_host: str = "127.0.0.1"
+    llm_port: int = Field(default=8000, ge=1, le=65535)
+    # Empty: the weights of the installed package. Else a hub id or a directory in Hugging Face's format.
+    llm_chat_weights: str = ""
+    llm_embedding_weights: str = ""
+    cache_dir: Path = Path("~/.cache/ghostwriter")
+    llm_threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: torch decides")
+    llm_max_batch: int = Field(default=8, ge=1, description="generations that run at once")
+    llm_max_queue: int = Field(default=32, ge=1, description="generations that run or wait; more get a 429")
+    llm_max_models: int = Field(default=3, ge=1, description="fine-tuned models kept in memory")
+    llm_max_file_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    llm_trainer_nice: int = Field(default=5, ge=0, le=19)
+    llm_training_timeout: float = Field(default=6 * 3600, gt=0, description="seconds a fine-tuning job may run")
+    log_level: str = "INFO"
+
+    @property
+    def models_dir(self) -> Path:
+        """Where converted weights are kept."""
+        return self.cache_dir.expanduser() / "models"

@@ -1,0 +1,86 @@
+"""Uploaded and produced files: one folder each with the bytes and what is known of them.
+
+It knows no HTTP and does not read what is in a file.
+"""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Final, Literal
+from uuid import uuid4
+
+from pydantic import BaseModel
+
+_ID: Final = re.compile(r"file-[0-9a-f]{8,64}")
+
+
+class FileObject(BaseModel):
+    """OpenAI's file object."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+
+
+class FileStore:
+    """Files under one folder; a file is there whole or not at all."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def add(self, content: bytes, filename: str, purpose: str) -> FileObject:
+        """Stores bytes under a new id."""
+        file_id = f"file-{uuid4().hex[:24]}"
+        file = FileObject(
+            id=file_id, bytes=len(content), created_at=int(time.time()), filename=filename, purpose=purpose
+        )
+        partial = self._directory / f".{file_id}"
+        partial.mkdir(parents=True, mode=0o700)
+        write_durably(partial / "content", content)
+        write_durably(partial / "file.json", file.model_dump_json().encode())
+        partial.rename(self._directory / file_id)
+        return file
+
+    def get(self, file_id: str) -> FileObject | None:
+        """The file's description, or None."""
+        if not _ID.fullmatch(file_id):
+            return None
+        try:
+            return FileObject.model_validate_json((self._directory / file_id / "file.json").read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def content_path(self, file_id: str) -> Path:
+        """Where the bytes are; ask `get` first whether there are any."""
+        return self._directory / file_id / "content"
+
+    def list(self) -> "list[FileObject]":
+        """All files, newest first."""
+        found = (self.get(path.name) for path in self._directory.glob("file-*"))
+        return sorted((file for file in found if file), key=lambda file: (file.created_at, file.id), reverse=True)
+
+    def delete(self, file_id: str) -> bool:
+        """Removes a file; False when there was none."""
+        if self.get(file_id) is None:
+            return False
+        # Renamed first: a kill halfway leaves nothing that looks like a file.
+        gone = self._directory / f".{file_id}.deleted"
+        (self._directory / file_id).rename(gone)
+        shutil.rmtree(gone)
+        return True
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Writes a file so that a crash leaves the old content or the new."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    with partial.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
