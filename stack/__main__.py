@@ -60,7 +60,10 @@ def run(arguments: Sequence[str]) -> int:
             for line in operations.logs(config, options.name, options.follow):
                 print(line, flush=True)
         case "clean":
-            if os.environ.get("YES") != "1" and input(f"Remove all data in {config.state_dir}? [y/N] ").lower() != "y":
+            if (
+                os.environ.get("YES") != "1"
+                and input(f"Remove all data in {config.state_dir}? [y/N] ").lower() != "y"
+            ):
                 print("kept")
                 return 1
             operations.clean(config, report=PlainReport())
@@ -74,7 +77,10 @@ def main() -> None:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C. What is running stays up: `make up` goes on from here, `make down` stops it.", file=sys.stderr)
+        print(
+            "\nstopped by Ctrl-C. What is running stays up: `make up` goes on from here, `make down` stops it.",
+            file=sys.stderr,
+        )
         sys.exit(INTERRUPTED)
 
 

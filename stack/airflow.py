@@ -64,6 +64,7 @@ def build_environment(config: StackConfig, deployment: str, port: int, service_u
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__OPENLINEAGE__NAMESPACE": f"ghostwriter-{deployment}",
+        "AIRFLOW__OPENLINEAGE__EXTRACTORS": "shared.orchestration.extractor.TaskExtractor",
         "AIRFLOW__OPENLINEAGE__EXECUTE_IN_THREAD": "True",
         "AIRFLOW__OPENLINEAGE__EMISSION_POLICY": json.dumps({"include_source_code": False}),
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
@@ -77,7 +78,9 @@ def build_environment(config: StackConfig, deployment: str, port: int, service_u
     }
 
 
-def build_connections(llm_base_url: str, llm_key: str, weaviate_key: str, ports: Mapping[str, int]) -> dict[str, str]:
+def build_connections(
+    llm_base_url: str, llm_key: str, weaviate_key: str, ports: Mapping[str, int]
+) -> dict[str, str]:
     """Airflow connections for the providers' own operators and hooks, from the same secrets."""
     weaviate = {
         "conn_type": "weaviate",
@@ -92,6 +95,8 @@ def build_connections(llm_base_url: str, llm_key: str, weaviate_key: str, ports:
         },
     }
     return {
-        "AIRFLOW_CONN_OPENAI_DEFAULT": json.dumps({"conn_type": "openai", "password": llm_key, "host": llm_base_url}),
+        "AIRFLOW_CONN_OPENAI_DEFAULT": json.dumps(
+            {"conn_type": "openai", "password": llm_key, "host": llm_base_url}
+        ),
         "AIRFLOW_CONN_WEAVIATE_DEFAULT": json.dumps(weaviate),
     }

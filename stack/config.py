@@ -37,6 +37,7 @@ class StackConfig:
     overrides: Mapping[str, str] = field(default_factory=dict)
     marquez_url: str = ""
     marquez_jar: str = ""
+    skip_checks: bool = False
     python: str = str(ROOT / ".venv" / "bin" / "python") if (ROOT / ".venv").is_dir() else sys.executable
 
     @property
@@ -91,4 +92,5 @@ def load_config(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> 
         overrides={key: values[key] for key in PASSED_ON if key in values},
         marquez_url=values.get("MARQUEZ_URL", ""),
         marquez_jar=values.get("MARQUEZ_JAR", ""),
+        skip_checks=values.get("GHOSTWRITER_SKIP_CHECKS", "0") != "0",
     )

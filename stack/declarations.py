@@ -7,16 +7,16 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from stack import airflow, weaviate
-from stack.component import Component, HeartbeatProbe, HttpProbe, TcpProbe
+from stack import airflow, marquez, weaviate
+from stack.component import Component, HeartbeatProbe, HttpProbe, TcpProbe, Unavailable
 from stack.config import StackConfig
 from stack.secrets import AIRFLOWS
 
 STATIC_SETTINGS = {"PYTHONUNBUFFERED": "1", "GHOSTWRITER_ADMIN_USER": "admin"}
 
 
-def declare(config: StackConfig) -> tuple[Component, ...]:
-    """Every component of this machine's stack; secrets must exist."""
+def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
+    """Every component of this machine's stack, and those it cannot have; secrets must exist."""
     ports = config.ports
     python = config.python
     common = build_settings(config)
@@ -115,7 +115,29 @@ def declare(config: StackConfig) -> tuple[Component, ...]:
     airflows = [
         component for deployment in AIRFLOWS for component in declare_airflow(config, deployment, common)
     ]
-    return (postgres, databases, ledger, vectors, mlflow, llm, *airflows, serving, lineage)
+    hosted = config.overrides.get("GHOSTWRITER_LLM_BASE_URL")
+    model = (
+        Unavailable("llm", "another provider (GHOSTWRITER_LLM_BASE_URL)", url=hosted, external=True)
+        if hosted
+        else llm
+    )
+    return (
+        postgres,
+        databases,
+        ledger,
+        vectors,
+        mlflow,
+        model,
+        *airflows,
+        serving,
+        lineage,
+        marquez.declare(config),
+    )
+
+
+def declare(config: StackConfig) -> tuple[Component, ...]:
+    """The components that this machine runs."""
+    return tuple(component for component in declare_all(config) if isinstance(component, Component))
 
 
 def declare_airflow(config: StackConfig, deployment: str, common: dict[str, str]) -> list[Component]:
@@ -128,7 +150,10 @@ def declare_airflow(config: StackConfig, deployment: str, common: dict[str, str]
         **common,
         **airflow.build_environment(config, deployment, port, AIRFLOWS[deployment]),
         **airflow.build_connections(
-            common["GHOSTWRITER_LLM_BASE_URL"], config.secret("llm_api_key"), config.secret(weaviate_key), config.ports
+            common["GHOSTWRITER_LLM_BASE_URL"],
+            config.secret("llm_api_key"),
+            config.secret(weaviate_key),
+            config.ports,
         ),
     }
     program = str(config.bin_dir / "airflow")
@@ -200,5 +225,3 @@ def hash_files(paths: Iterable[Path]) -> str:
     for path in sorted(paths):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
-
-

@@ -48,7 +48,9 @@ def find_ready(
         return dict(zip([c.name for c in components], pool.map(look, components), strict=True))
 
 
-def start(config: StackConfig, declared: Sequence[Component], selected: Sequence[Component], report: Report) -> bool:
+def start(
+    config: StackConfig, declared: Sequence[Component], selected: Sequence[Component], report: Report
+) -> bool:
     """Bring the selected components up; returns False where all were ready already."""
     supervisor = Supervisor(config)
     states = supervisor.list_states()
@@ -59,9 +61,13 @@ def start(config: StackConfig, declared: Sequence[Component], selected: Sequence
     changed = {
         component.name
         for component in declared
-        if write_launch_file(get_launch_file(config, component.name), component.command, component.env, config.root)
+        if write_launch_file(
+            get_launch_file(config, component.name), component.command, component.env, config.root
+        )
     }
-    restarting = [c.name for c in declared if c.name in changed and c.name in states and states[c.name].is_alive]
+    restarting = [
+        c.name for c in declared if c.name in changed and c.name in states and states[c.name].is_alive
+    ]
     if restarting:
         report.say(f"settings changed: restarting {', '.join(restarting)}")
         supervisor.stop(restarting)
@@ -71,6 +77,8 @@ def start(config: StackConfig, declared: Sequence[Component], selected: Sequence
         return False
     idle = [c for c in selected if not (c.name in states and states[c.name].is_alive)]
     preflight.check_ports({setting: port for component in idle for setting, port in component.ports.items()})
+    if not config.skip_checks and len(idle) == len(selected) == len(declared):
+        preflight.check_memory()
     supervisor.apply(declared)
     _Start(config, supervisor, selected, report).run()
     remember_processes(config, supervisor)
@@ -86,7 +94,11 @@ def stop(config: StackConfig, declared: Sequence[Component], report: Report) -> 
         remembered |= orphans.snapshot([daemon])
         for level in plan_stop_levels(declared):
             states = supervisor.list_states()
-            alive = [name for name in level if name in states and states[name].state not in {"STOPPED", "EXITED", "FATAL"}]
+            alive = [
+                name
+                for name in level
+                if name in states and states[name].state not in {"STOPPED", "EXITED", "FATAL"}
+            ]
             if alive:
                 report.say(f"stopping {', '.join(alive)}")
                 supervisor.stop(alive)
@@ -110,7 +122,9 @@ def plan_stop_levels(components: Sequence[Component]) -> list[list[str]]:
 
     for name in by_name:
         measure(name)
-    return [[n for n in by_name if depths[n] == depth] for depth in sorted(set(depths.values()), reverse=True)]
+    return [
+        [n for n in by_name if depths[n] == depth] for depth in sorted(set(depths.values()), reverse=True)
+    ]
 
 
 def remember_processes(config: StackConfig, supervisor: Supervisor) -> None:
@@ -195,7 +209,9 @@ class _Start:
         log = get_log_file(self._config, component.name)
         lines = "\n".join(f"  | {line}" for line in read_tail(log, LOG_LINES))
         advice = component.hint or f"read the log, then run it again (make logs S={component.name})"
-        raise StartError(f"{component.name} {cause}. Its last lines:\n{lines}\n  log: {log}\n  to do: {advice}")
+        raise StartError(
+            f"{component.name} {cause}. Its last lines:\n{lines}\n  log: {log}\n  to do: {advice}"
+        )
 
     def _is_selected(self, name: str) -> bool:
         return any(component.name == name for component in self._selected)

@@ -14,7 +14,9 @@ from stack.secrets import write_private
 
 def write_launch_file(path: Path, command: Sequence[str], env: Mapping[str, str], folder: Path) -> bool:
     """Write what to run; returns False where the file already said the same."""
-    content = json.dumps({"command": list(command), "env": dict(env), "folder": str(folder)}, indent=1, sort_keys=True)
+    content = json.dumps(
+        {"command": list(command), "env": dict(env), "folder": str(folder)}, indent=1, sort_keys=True
+    )
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return False
     write_private(path, content)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
+from rich.status import Status
 from rich.table import Table
 
 STYLES = {"ready": "green", "starting": "yellow", "running": "yellow", "failed": "bold red", "waiting": "dim"}
@@ -22,13 +23,29 @@ class LiveReport:
         self._began = time.monotonic()
         self._rows: dict[str, tuple[str, float, float]] = {}
         self._live: Live | None = None
+        self._status: Status | None = None
+
+    def progress(self, text: str) -> None:
+        if self._status is None:
+            self._status = self._console.status(text)
+            self._status.start()
+        self._status.update(text)
 
     def say(self, text: str) -> None:
+        self._end_progress()
         self._console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/]  {text}")
 
+    def _end_progress(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
     def begin(self, names: Sequence[str]) -> None:
+        self._end_progress()
         self._rows = {name: ("waiting", 0.0, time.monotonic()) for name in names}
-        self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=10, transient=True)
+        self._live = Live(
+            get_renderable=self._draw, console=self._console, refresh_per_second=10, transient=True
+        )
         self._live.start()
 
     def update(self, name: str, state: str, seconds: float) -> None:

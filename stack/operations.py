@@ -7,16 +7,16 @@ import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from time import sleep
+from time import sleep, time
 from typing import Any
 
-from stack import driver, preflight
+from stack import driver, preflight, weaviate_binary
 from stack.component import Component, Unavailable, select
 from stack.config import StackConfig
-from stack.declarations import declare
+from stack.declarations import declare, declare_all
 from stack.report import Report
 from stack.secrets import ensure_secrets
-from stack.supervisor import Supervisor, get_log_file
+from stack.supervisor import ProcessState, Supervisor, get_log_file
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,20 @@ class ComponentStatus:
     detail: str = ""
 
 
-def up(config: StackConfig, only: Sequence[str] = (), deployment: str | None = None, *, report: Report) -> bool:
+def up(
+    config: StackConfig, only: Sequence[str] = (), deployment: str | None = None, *, report: Report
+) -> bool:
     """Start everything, `only` these with what they need, or a `deployment` with what it uses too.
 
     Returns False where all was ready already.
     """
-    preflight.check_disk(config.state_dir)
+    if not config.skip_checks:
+        preflight.check_disk(config.state_dir)
+    preflight.check_folder(config.state_dir)
     with preflight.hold_lock(config.state_dir / "lock", "make up"):
         prepare(config)
+        if deployment or not only or "weaviate" in only:
+            weaviate_binary.ensure_binary(config, report.progress)
         declared = declare(config)
         if deployment:
             selected = select(declared, frozenset({deployment}))
@@ -59,37 +65,46 @@ def down(config: StackConfig, *, report: Report) -> None:
 
 
 def status(config: StackConfig) -> list[ComponentStatus]:
-    """Every component as it is now."""
-    if not config.state_dir.is_dir():
-        return []
+    """Every component as it is now, those included that this machine cannot have."""
     prepare(config)
-    declared = declare(config)
     states = Supervisor(config).list_states()
-    ready = driver.find_ready(config, declared, states)
+    declared = declare_all(config)
+    running = [one for one in declared if isinstance(one, Component) and not one.one_shot]
+    ready = driver.find_ready(config, running, states)
     rows = []
-    for component in declared:
-        if component.one_shot:
-            continue
-        state = states.get(component.name)
-        if ready[component.name]:
-            shown = "ready"
-        elif state and state.state in {"FATAL", "BACKOFF"}:
-            shown = "failed"
-        else:
-            shown = "starting" if state and state.is_alive else "stopped"
-        rows.append(ComponentStatus(component.name, shown, state.pid if state else 0, url=component.url))
+    for one in declared:
+        if isinstance(one, Unavailable):
+            state = "external" if one.external else "unavailable"
+            rows.append(ComponentStatus(one.name, state, url=one.url, detail=one.reason))
+        elif not one.one_shot:
+            rows.append(_describe_state(one, states.get(one.name), ready[one.name]))
     return rows
+
+
+def _describe_state(component: Component, process: ProcessState | None, is_ready: bool) -> ComponentStatus:
+    if process is None or not process.is_alive:
+        failed = process is not None and process.state in {"FATAL", "BACKOFF"}
+        return ComponentStatus(component.name, "failed" if failed else "stopped", url=component.url)
+    state = "ready" if is_ready else "starting"
+    return ComponentStatus(component.name, state, process.pid, time() - process.started_at, component.url)
 
 
 def info(config: StackConfig) -> list[dict[str, Any]]:
     """Name, url, state, user and password file of every component, for programs."""
-    declared = {component.name: component for component in declare(config)} if config.secrets_dir.is_dir() else {}
-    return [describe(declared.get(row.name), row) for row in status(config)]
+    rows = status(config)
+    declared = {one.name: one for one in declare_all(config)}
+    return [describe(declared[row.name], row) for row in rows]
 
 
-def describe(component: Component | Unavailable | None, row: ComponentStatus) -> dict[str, Any]:
+def describe(component: Component | Unavailable, row: ComponentStatus) -> dict[str, Any]:
     """One component as `stack info --json` prints it."""
-    described: dict[str, Any] = {"name": row.name, "url": row.url, "state": row.state, "user": "", "password_file": ""}
+    described: dict[str, Any] = {
+        "name": row.name,
+        "url": row.url,
+        "state": row.state,
+        "user": "",
+        "password_file": "",
+    }
     if isinstance(component, Component):
         described["user"] = component.user
         described["password_file"] = str(component.password_file or "")
@@ -98,7 +113,9 @@ def describe(component: Component | Unavailable | None, row: ComponentStatus) ->
     return described
 
 
-def logs(config: StackConfig, name: str | None = None, follow: bool = False, lines: int = 50) -> Iterator[str]:
+def logs(
+    config: StackConfig, name: str | None = None, follow: bool = False, lines: int = 50
+) -> Iterator[str]:
     """The last lines of a component's log (of every log without a name), then what is added while `follow`."""
     paths = [get_log_file(config, name)] if name else sorted(config.logs_dir.glob("*.log"))
     missing = [path for path in paths if not path.is_file()]

@@ -38,7 +38,9 @@ def find_binaries() -> Path:
 
 
 def _read_version(binaries: Path) -> tuple[int, ...]:
-    text = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, timeout=10).stdout
+    text = subprocess.run(
+        [binaries / "postgres", "--version"], capture_output=True, text=True, timeout=10
+    ).stdout
     number = text.rsplit(" ", 1)[-1].strip()
     return tuple(int(part) for part in number.split(".") if part.isdigit())
 
@@ -52,7 +54,9 @@ def find_account() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise SystemExit("Postgres does not run as root, and this machine has no user `nobody`: run make up as another user")
+    raise SystemExit(
+        "Postgres does not run as root, and this machine has no user `nobody`: run make up as another user"
+    )
 
 
 def make_cluster(binaries: Path, data: Path, password: str, account: pwd.struct_passwd | None) -> None:
@@ -89,7 +93,9 @@ def remove_stale_pid_file(data: Path) -> None:
     pid_file = data / "postmaster.pid"
     try:
         pid = int(pid_file.read_text().split("\n", 1)[0])
-        running = psutil.Process(pid).name().startswith("postgres") and str(data) in psutil.Process(pid).cmdline()
+        running = (
+            psutil.Process(pid).name().startswith("postgres") and str(data) in psutil.Process(pid).cmdline()
+        )
     except (FileNotFoundError, ValueError, psutil.Error):
         running = False
     if not running:

@@ -38,7 +38,9 @@ class TakenPort:
 
 def find_taken_ports(ports: Mapping[str, int]) -> list[TakenPort]:
     """Those of the ports that cannot be bound, with who holds them where the machine tells."""
-    return [TakenPort(setting, port, find_holder(port)) for setting, port in ports.items() if not is_free(port)]
+    return [
+        TakenPort(setting, port, find_holder(port)) for setting, port in ports.items() if not is_free(port)
+    ]
 
 
 def is_free(port: int) -> bool:
@@ -57,7 +59,7 @@ def find_holder(port: int) -> str:
     """Name and pid of the process that listens there, or what can be said instead."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr[1] == port:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return "another process"
 
@@ -68,17 +70,18 @@ def check_ports(ports: Mapping[str, int]) -> None:
     if taken:
         lines = [f"{one}: set {one.setting} to a free port" for one in taken]
         raise PreflightError(
-            "\n".join(lines) + "\n(in the environment or in .env; PORT_OFFSET=100 moves all ports; nothing was started)"
+            "\n".join(lines)
+            + "\n(in the environment or in .env; PORT_OFFSET=100 moves all ports; nothing was started)"
         )
 
 
 def check_memory(needed_gb: float = NEEDED_MEMORY_GB) -> None:
-    """Refuse to start where the whole stack would be killed for memory; GHOSTWRITER_SKIP_CHECKS=1 goes ahead."""
+    """Refuse to start where the whole stack would be killed for memory."""
     available = psutil.virtual_memory().available / GIGABYTE
-    if available < needed_gb and not os.environ.get("GHOSTWRITER_SKIP_CHECKS"):
+    if available < needed_gb:
         raise PreflightError(
-            f"{available:.1f} GB of memory is free and about {needed_gb:.0f} GB is needed: close something, or start one "
-            "deployment alone (make up D=ingest), or set GHOSTWRITER_SKIP_CHECKS=1 to try anyway"
+            f"{available:.1f} GB of memory is free and about {needed_gb:.0f} GB is needed: close something, or start "
+            "one deployment alone (make up D=ingest), or set GHOSTWRITER_SKIP_CHECKS=1 to try anyway"
         )
 
 
@@ -86,18 +89,24 @@ def check_disk(folder: Path, needed_gb: float = NEEDED_DISK_GB) -> None:
     """Refuse to start on a full disk: databases end badly there."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free / GIGABYTE
-    if free < needed_gb and not os.environ.get("GHOSTWRITER_SKIP_CHECKS"):
+    if free < needed_gb:
         raise PreflightError(
-            f"{free:.1f} GB of disk is free at {existing} and {needed_gb:.0f} GB is needed: free some, or set STATE_DIR to "
-            "a folder on another disk"
+            f"{free:.1f} GB of disk is free at {existing} and {needed_gb:.0f} GB is needed: free some, or set "
+            "STATE_DIR to a folder on another disk, or set GHOSTWRITER_SKIP_CHECKS=1 to try anyway"
         )
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse to start where the state folder cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.write_bytes(b"x" * 4096)
         probe.unlink()
     except OSError as error:
-        raise PreflightError(f"{folder} cannot be written ({error.strerror}): set STATE_DIR to another folder") from error
+        raise PreflightError(
+            f"{folder} cannot be written ({error.strerror}): set STATE_DIR to another folder"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -110,7 +119,9 @@ def hold_lock(path: Path, what: str) -> Iterator[None]:
         except OSError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise PreflightError(f"{holder} is at work on this stack: wait for it to end, or stop it with Ctrl-C there") from None
+            raise PreflightError(
+                f"{holder} is at work on this stack: wait for it to end, or stop it with Ctrl-C there"
+            ) from None
         file.truncate(0)
         file.write(f"`{what}` (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})")
         file.flush()

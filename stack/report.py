@@ -15,6 +15,9 @@ class Report(Protocol):
     def say(self, text: str) -> None:
         """A phase or a finding, in one line."""
 
+    def progress(self, text: str) -> None:
+        """How far one long step is; often called, so not every call is shown."""
+
     def begin(self, names: Sequence[str]) -> None:
         """Components of these names are about to start."""
 
@@ -25,12 +28,21 @@ class Report(Protocol):
         """No more updates until the next `begin`."""
 
 
+PROGRESS_SECONDS = 10.0
+
+
 class PlainReport:
     """A line for each change, with the time since the beginning."""
 
-    def __init__(self, clock: float | None = None) -> None:
-        self._began = time.monotonic() if clock is None else clock
+    def __init__(self) -> None:
+        self._began = time.monotonic()
         self._states: dict[str, str] = {}
+        self._shown = -PROGRESS_SECONDS
+
+    def progress(self, text: str) -> None:
+        if time.monotonic() - self._shown >= PROGRESS_SECONDS:
+            self._shown = time.monotonic()
+            self.say(text)
 
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._began:6.1f} s] {text}", flush=True)

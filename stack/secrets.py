@@ -57,7 +57,9 @@ def ensure_secrets(directory: Path) -> list[str]:
     # Airflow's simple auth manager wants the passwords of one deployment together, in a file it may write.
     for deployment, service_user in AIRFLOWS.items():
         passwords = {"admin": "admin_password", service_user: f"{deployment}_service_password"}
-        content = json.dumps({user: (directory / name).read_text().strip() for user, name in passwords.items()})
+        content = json.dumps(
+            {user: (directory / name).read_text().strip() for user, name in passwords.items()}
+        )
         path = directory / f"{deployment}_airflow_passwords"
         if not path.is_file() or path.read_text() != content:
             write_private(path, content)

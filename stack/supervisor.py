@@ -169,7 +169,10 @@ class Supervisor:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             states = self.list_states()
-            if not any(name in states and states[name].state in {"STOPPING", "STARTING", "RUNNING"} for name in waiting):
+            if not any(
+                name in states and states[name].state in {"STOPPING", "STARTING", "RUNNING"}
+                for name in waiting
+            ):
                 return
             time.sleep(0.1)
 
@@ -209,7 +212,13 @@ class Supervisor:
         }
         command = [self._config.python, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(self._file)]
         done = subprocess.run(
-            command, env=env, cwd=self._config.root, capture_output=True, text=True, timeout=30, start_new_session=True
+            command,
+            env=env,
+            cwd=self._config.root,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            start_new_session=True,
         )
         if done.returncode:
             raise SupervisorError(f"supervisord did not start: {(done.stderr or done.stdout).strip()[-500:]}")

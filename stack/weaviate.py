@@ -55,7 +55,7 @@ def build_environment(config: StackConfig) -> dict[str, str]:
         "AUTHENTICATION_APIKEY_USERS": f"{WRITER},{READER}",
         "AUTHORIZATION_RBAC_ENABLED": "true",
         "AUTHORIZATION_RBAC_ROOT_USERS": WRITER,
-        "AUTHORIZATION_RBAC_READONLY_USERS": READER,
+        "EXPERIMENTAL_AUTHORIZATION_RBAC_READONLY_USERS": READER,
         "AUTOSCHEMA_ENABLED": "false",
         "DISABLE_TELEMETRY": "true",
         "GO_PROFILING_DISABLE": "true",
