@@ -152,7 +152,8 @@ def _fetch_java(config: StackConfig) -> str | None:
             "-r",
             requirements,
         ],
-    ):
+    ]
+    for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=dict(os.environ))
         if done.returncode:
             return f"no Java {OLDEST_JAVA} on PATH, and PyPI's could not be had"

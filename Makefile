@@ -1,0 +1,76 @@
+# Ghostwriter on one machine. Bare `make` prints the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help up demo down status logs clean test check bench lock secrets install
+
+# Settings come from the command line (make up PORT_OFFSET=100), the environment or .env, in this order.
+export STATE_DIR PORT_OFFSET GHOSTWRITER_CACHE_DIR PYTHON YES
+# An empty variable means "not set".
+ifeq ($(STATE_DIR),)
+unexport STATE_DIR
+endif
+ifeq ($(PORT_OFFSET),)
+unexport PORT_OFFSET
+endif
+ifeq ($(GHOSTWRITER_CACHE_DIR),)
+unexport GHOSTWRITER_CACHE_DIR
+endif
+ifeq ($(PYTHON),)
+unexport PYTHON
+endif
+
+python := .venv/bin/python
+stack := $(python) -m stack
+# A deployment whose environment is the main one alone needs no torch.
+parts := $(if $(filter lineage,$(D)),main,main llm)
+
+help: ## what can be done here (this list)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: ## install and start everything, write a first post (D=ingest: that deployment and what it needs)
+	@stack/bootstrap.sh $(parts)
+	@$(stack) up $(if $(D),--deployment $(D))
+
+demo: ## the point of it all: base model against champion, sources, audit, a fact edited and cited
+	@.venv/bin/ghostwriter demo
+
+down: ## stop everything, keep the data
+	@[ ! -x $(python) ] || $(stack) down
+
+status: ## what runs, since when, and where
+	@stack/bootstrap.sh main
+	@$(stack) status
+
+logs: ## the newest log lines of all, or follow one: make logs S=llm
+	@stack/bootstrap.sh main
+	@$(stack) logs $(if $(S),$(S) --follow)
+
+clean: ## stop everything and remove the data; asks first (YES=1 does not)
+	@[ -x $(python) ] || stack/bootstrap.sh main
+	@$(stack) clean
+
+install: ## install what make up needs, and start nothing
+	@stack/bootstrap.sh main llm
+
+check: ## formatting, lint, types, import rules, containers, unit tests: under a minute
+	@stack/bootstrap.sh main
+	@$(python) -m ruff format --check .
+	@$(python) -m ruff check .
+	@$(python) -m mypy
+	@.venv/bin/lint-imports
+	@$(python) -m pytest -q
+
+test: ## make check, then the end-to-end tests on a stack of their own
+	@stack/bootstrap.sh main llm
+	@$(MAKE) --no-print-directory check
+	@$(python) -m pytest -q tests/e2e
+
+bench: ## measure the figures of docs/operations.md
+	@stack/bootstrap.sh main llm
+	@$(python) -m benchmarks
+
+lock: ## resolve the dependencies anew into requirements/
+	@bash requirements/lock.sh
+
+secrets: ## generate the secrets that are missing (for docker compose; make up does it by itself)
+	@$${PYTHON:-python3} -m stack.secrets "$${STATE_DIR:-.state}"
