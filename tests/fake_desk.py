@@ -4,6 +4,7 @@ It knows no network.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,10 +64,10 @@ class RecordingAirflow:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.down = False
 
-    def post_asset_event(self, asset_uri: str, extra: dict[str, Any]) -> None:
+    def post_asset_event(self, asset_uri: str, extra: Mapping[str, Any], wait: float = 60.0) -> None:
         if self.down:
             raise RuntimeError("ingest can't be reached")
-        self.events.append((asset_uri, extra))
+        self.events.append((asset_uri, dict(extra)))
 
 
 class BrokenRegistry(FakeRegistry):
@@ -107,7 +108,7 @@ def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = N
     sessions = create_sessions(f"sqlite:///{folder / 'ledger.db'}")
     Base.metadata.create_all(sessions.kw["bind"])
     llm = FakeLlm({"base-model": BASE_ANSWER, "tuned-1": TUNED_ANSWER, "tuned-2": TUNED_ANSWER})
-    store = FakeVectorStore()
+    store = FakeVectorStore(created=False)
     registry = BrokenRegistry()
     airflow = RecordingAirflow()
     spool = folder / "spool"

@@ -4,6 +4,7 @@ It knows neither Weaviate nor what a source is made of.
 """
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -13,12 +14,14 @@ from sqlalchemy.orm import Session
 from shared.contracts import IDEMPOTENCY_KEY, source_asset
 from shared.ledger.models import DocumentVersion, KnowledgeVersion
 
+ASSET_WAIT = 10.0  # seconds; a person is waiting
+
 
 class AssetEvents(Protocol):
     """Whatever can post an asset event to an Airflow."""
 
-    def post_asset_event(self, asset_uri: str, extra: dict[str, Any]) -> Any:
-        """Wakes every Dag scheduled on the asset."""
+    def post_asset_event(self, asset_uri: str, extra: Mapping[str, Any], wait: float = ...) -> None:
+        """Wakes every Dag scheduled on the asset; waits at most `wait` seconds for the asset to be known."""
 
 
 def describe_knowledge(session: Session) -> dict[str, Any]:
@@ -62,6 +65,6 @@ def sync_knowledge(api: AssetEvents, sources: list[str], asked_by: str) -> list[
         # Each press of the button is news of its own; the second makes a doubled request the same news.
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
         key = hashlib.sha256(f"{asset}\n{stamp}".encode()).hexdigest()[:32]
-        api.post_asset_event(asset, {IDEMPOTENCY_KEY: key, "asked_by": asked_by})
+        api.post_asset_event(asset, {IDEMPOTENCY_KEY: key, "asked_by": asked_by}, ASSET_WAIT)
         posted.append(asset)
     return posted

@@ -84,8 +84,14 @@ def sign_in(page: Page, password: str = PASSWORD) -> None:
 
 
 def write(page: Page, topic: str) -> str:
-    page.locator("#gw-topic").get_by_role("textbox").fill(topic)
-    page.locator("#gw-write").click()
+    for _attempt in range(3):
+        page.locator("#gw-topic").get_by_role("textbox").fill(topic)
+        page.locator("#gw-write").click()
+        try:
+            expect(page.locator("#gw-chat")).to_contain_text(topic)
+            break
+        except AssertionError:
+            continue  # a click in the instant between drawing and wiring the page is lost
     return page.locator(".gw-post-id").inner_text()
 
 
