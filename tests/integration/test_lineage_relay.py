@@ -1,0 +1,247 @@
+"""The relay as a process, on a real Postgres and against a server that stands for Marquez: killed, starved, ended."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg2
+import pytest
+from sqlalchemy import create_engine, func, select
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session
+
+from deployments.lineage.sinks.fake import FakeSink
+from deployments.lineage.sinks.port import DeliveryFailedError
+from shared import contracts
+from shared.ledger.models import Base, LineageEvent, LineageQuarantine
+from shared.lineage import LineageSpool, append_line
+from tests.marquez_stand_in import serve_marquez
+
+ROOT = Path(__file__).parents[2]
+START = datetime(2026, 11, 23, 10, tzinfo=UTC)
+PASSWORD = "only-for-this-test"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+class Postgres:
+    """A server of its own, which can go away and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.dsn = f"postgresql+psycopg2://postgres:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        (self.folder / "secrets").mkdir(exist_ok=True)
+        (self.folder / "secrets" / "postgres_password").write_text(PASSWORD)
+        command = [sys.executable, "-m", "stack.postgres", "serve", str(self.folder), str(self.port)]
+        log = (self.folder / "log").open("ab")
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        wait_for(self._answers)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.send_signal(signal.SIGINT)  # fast shutdown
+            self.process.wait(20)
+            self.process = None
+
+    def _answers(self) -> bool:
+        assert self.process is not None and self.process.poll() is None, (self.folder / "log").read_text()
+        try:
+            psycopg2.connect(self.dsn.replace("+psycopg2", ""), connect_timeout=2).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    # Not pytest's folder: as root the server runs as another user, who may not look into that one.
+    folder = Path(tempfile.mkdtemp(prefix="relay"))
+    folder.chmod(0o755)
+    server = Postgres(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def ledger(postgres: Postgres) -> Iterator[Engine]:
+    engine = create_engine(postgres.dsn, pool_pre_ping=True)
+    Base.metadata.drop_all(engine)
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+class Relay:
+    def __init__(self, folder: Path, dsn: str, marquez_url: str) -> None:
+        self.spool = folder / "spool"
+        self.heartbeat = folder / "state" / "lineage" / "heartbeat"
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "GHOSTWRITER_STATE_DIR": str(folder / "state"),
+            "GHOSTWRITER_SECRETS_DIR": str(folder / "none"),
+            "GHOSTWRITER_LINEAGE_SPOOL_DIR": str(self.spool),
+            "GHOSTWRITER_LEDGER_URL": dsn,
+            "GHOSTWRITER_MARQUEZ_URL": marquez_url,
+        }
+        self.log = folder / "relay.log"
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deployments.lineage"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        return self.process
+
+
+@contextmanager
+def run_relay(folder: Path, dsn: str, marquez_url: str) -> Iterator[Relay]:
+    relay = Relay(folder, dsn, marquez_url)
+    try:
+        yield relay
+    finally:
+        relay.process.kill()
+        relay.process.wait(10)
+
+
+def write_runs(spool: Path, runs: range, jobs: int = 8) -> None:
+    """A START and a COMPLETE of each run, in the spools of two deployments."""
+    for run in runs:
+        own = LineageSpool(spool, ("ingest", "serving")[run % 2])
+        for second, kind in enumerate(("START", "COMPLETE")):
+            own.emit(
+                kind,  # type: ignore[arg-type]
+                str(UUID(int=run + 1)),
+                contracts.INGEST_NAMESPACE,
+                f"dag.job{run % jobs}",
+                [contracts.DOCUMENTS],
+                [contracts.CHUNKS],
+                event_time=START + timedelta(seconds=2 * run + second),
+            )
+
+
+def count(ledger: Engine, *conditions: Any) -> int:
+    with Session(ledger) as session:
+        return session.scalar(select(func.count()).select_from(LineageEvent).where(*conditions)) or 0
+
+
+def assert_runs_in_order(sink: FakeSink, runs: int) -> None:
+    """Each run's first START came before its first COMPLETE, and COMPLETE is the last that the sink heard of it."""
+    assert len(sink.run_states) == runs
+    assert set(sink.run_states.values()) == {"COMPLETE"}
+    first: dict[str, str] = {}
+    for event in sink.events:
+        first.setdefault(event["run"]["runId"], event["eventType"])
+    assert set(first.values()) == {"START"}
+
+
+def test_killed_in_mid_delivery_it_goes_on_where_it_was(
+    tmp_path: Path, postgres: Postgres, ledger: Engine
+) -> None:
+    sink, runs = FakeSink(), 300
+    write_runs(tmp_path / "spool", range(runs))
+    append_line(tmp_path / "spool" / "ingest" / "events.jsonl", "{torn")
+    with serve_marquez(sink) as url, run_relay(tmp_path, postgres.dsn, url) as relay:
+        for reached in (60, 200, 350):
+            wait_for(lambda reached=reached: len(sink.events) > reached)
+            relay.process.kill()
+            relay.process.wait(10)
+            assert len(sink.events) < 2 * runs + 60  # it was in mid-delivery
+            relay.start()
+        wait_for(lambda: count(ledger, LineageEvent.delivered_at.is_not(None)) == 2 * runs)
+        assert count(ledger) == 2 * runs
+        assert_runs_in_order(sink, runs)
+        with Session(ledger) as session:
+            assert [row.line_excerpt for row in session.scalars(select(LineageQuarantine))] == ["{torn"]
+        assert time.time() - relay.heartbeat.stat().st_mtime < 2
+
+
+def test_a_marquez_that_fails_and_then_vanishes_gets_everything(
+    tmp_path: Path, postgres: Postgres, ledger: Engine
+) -> None:
+    sink, runs, port = FakeSink(), 40, free_port()
+    url = f"http://127.0.0.1:{port}"
+    with run_relay(tmp_path, postgres.dsn, url):
+        write_runs(tmp_path / "spool", range(runs))
+        wait_for(lambda: count(ledger) == 2 * runs)  # kept while there is none
+        sink.failures = [DeliveryFailedError("HTTP 500: race")] * 25
+        with serve_marquez(sink, port):
+            wait_for(lambda: len(sink.events) > runs, 40)
+        write_runs(tmp_path / "spool", range(runs, runs + 10))
+        wait_for(lambda: count(ledger) == 2 * (runs + 10))
+        with serve_marquez(sink, port):
+            wait_for(lambda: count(ledger, LineageEvent.delivered_at.is_(None)) == 0, 40)
+        assert_runs_in_order(sink, runs + 10)
+        assert not sink.failures
+
+
+def test_a_ledger_that_goes_away_loses_nothing(tmp_path: Path, postgres: Postgres, ledger: Engine) -> None:
+    with run_relay(tmp_path, postgres.dsn, "") as relay:
+        write_runs(tmp_path / "spool", range(5))
+        wait_for(lambda: count(ledger) == 10)
+        ledger.dispose()
+        postgres.stop()
+        write_runs(tmp_path / "spool", range(5, 10))
+        time.sleep(2.5)
+        assert relay.process.poll() is None and time.time() - relay.heartbeat.stat().st_mtime < 2
+        postgres.start()
+        wait_for(lambda: count(ledger) == 20)
+    assert "no ledger" in relay.log.read_text() and PASSWORD not in relay.log.read_text()
+
+
+def test_it_ends_quickly_when_asked(tmp_path: Path, postgres: Postgres, ledger: Engine) -> None:
+    sink = FakeSink()
+    write_runs(tmp_path / "spool", range(400))
+    with serve_marquez(sink) as url, run_relay(tmp_path, postgres.dsn, url) as relay:
+        wait_for(lambda: len(sink.events) > 20)
+        asked = time.monotonic()
+        relay.process.terminate()
+        assert relay.process.wait(5) == 0
+        assert time.monotonic() - asked < 2
+        assert len(sink.events) < 800
+
+
+def test_stored_events_hold_no_run_configuration(tmp_path: Path, postgres: Postgres, ledger: Engine) -> None:
+    spool = LineageSpool(tmp_path / "spool", "ingest")
+    spool.emit(
+        "START", str(UUID(int=1)), "ns", "dag.task", run_facets={"airflow": {"dagRun": {"conf": "s3cret"}}}
+    )
+    with run_relay(tmp_path, postgres.dsn, ""):
+        wait_for(lambda: count(ledger) == 1)
+    with Session(ledger) as session:
+        assert "s3cret" not in json.dumps(session.scalars(select(LineageEvent.payload)).all())
