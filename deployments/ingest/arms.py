@@ -1,0 +1,106 @@
+"""The arm of one source in the ingest Dag, extract → split → prepare → ingest, and the task shells it shares.
+
+It knows no rule; `deployments.ingest.tasks` does the work.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.sdk import Asset, TaskGroup, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from shared import contracts
+from shared.orchestration.recording import record_lineage
+from shared.settings import get_settings
+
+log = logging.getLogger(__name__)
+
+MAP_INDEX = "{{ batch_label }}"
+
+
+def plan(run_id: str) -> dict[str, list[dict[str, Any]]]:
+    """The plan; a folder that can't be used fails at once, because trying again won't mend it."""
+    from deployments.ingest import tasks
+    from deployments.ingest.sources import KnowledgeError
+
+    try:
+        return tasks.plan(get_settings(), run_id)
+    except KnowledgeError as error:
+        raise AirflowFailException(str(error)) from error
+
+
+def report_problems(run_id: str) -> None:
+    """Name every file that could not be used; skipped where there is none."""
+    from deployments.ingest import tasks
+
+    problems = tasks.list_problems(get_settings(), run_id)
+    if not problems:
+        raise AirflowSkipException("every file could be read")
+    for problem in problems:
+        log.error("%s is not in the knowledge base as it is now: %s", problem["uri"], problem["message"])
+
+
+def build_arm(source: str, batches: Any, documents: Asset, chunks: Asset) -> TaskGroup:
+    """The task group of a source; each step is mapped over the batches, named after its documents."""
+
+    def start(batch: Mapping[str, Any]) -> str:
+        context = get_current_context()
+        context["batch_label"] = batch["label"]  # type: ignore[typeddict-unknown-key]
+        return str(context["run_id"])
+
+    with TaskGroup(group_id=source, group_display_name=f"🗂️ {source}") as arm:
+
+        @task(map_index_template=MAP_INDEX)
+        def extract(batch: dict[str, Any]) -> dict[str, Any]:
+            from deployments.ingest import tasks
+
+            tasks.extract(get_settings(), start(batch), batch)
+            return batch
+
+        @task(map_index_template=MAP_INDEX)
+        def split(batch: dict[str, Any]) -> dict[str, Any]:
+            from deployments.ingest import tasks
+
+            tasks.split(get_settings(), start(batch), batch)
+            return batch
+
+        @task(map_index_template=MAP_INDEX)
+        def prepare(batch: dict[str, Any]) -> dict[str, Any]:
+            from deployments.ingest import tasks
+
+            tasks.prepare(get_settings(), start(batch), batch)
+            return batch
+
+        @task(map_index_template=MAP_INDEX, inlets=[documents], outlets=[chunks])
+        def ingest(batch: dict[str, Any]) -> int:
+            from deployments.ingest import tasks
+
+            written = tasks.ingest(get_settings(), start(batch), batch)
+            record_lineage(
+                inputs={contracts.DOCUMENTS: {"row_count": len(batch["uris"]), "documents": batch["uris"]}},
+                outputs={contracts.CHUNKS: {"row_count": written}},
+            )
+            return written
+
+        extracted = extract.expand(batch=batches)
+        ingest.expand(batch=prepare.expand(batch=split.expand(batch=extracted)))
+    return arm
+
+
+def describe_run(context: Mapping[str, Any]) -> dict[str, str]:
+    """How the consumer's lineage names this run as its cause."""
+    run = context["dag_run"]
+    return {
+        "parentJobNamespace": contracts.INGEST_NAMESPACE,
+        "parentJobName": contracts.INGEST_DAG,
+        "parentRunId": _lineage_run_id(run),
+    }
+
+
+def _lineage_run_id(run: Any) -> str:
+    from airflow.providers.openlineage.plugins.adapter import OpenLineageAdapter
+
+    return OpenLineageAdapter.build_dag_run_id(
+        dag_id=run.dag_id, logical_date=run.logical_date or run.run_after, clear_number=run.clear_number
+    )

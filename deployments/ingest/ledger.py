@@ -1,0 +1,86 @@
+"""The ingest deployment's questions to the ledger and what it writes there.
+
+It knows no store and no file.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from deployments.ingest.plan import Current
+from shared.ledger.models import DocumentVersion, KnowledgeVersion, PendingWrite, utc_now
+
+
+def read_current(session: Session) -> dict[str, Current]:
+    """The documents of the knowledge base, by URI."""
+    rows = session.execute(
+        select(DocumentVersion.uri, DocumentVersion.content_hash, DocumentVersion.chunks).where(
+            DocumentVersion.superseded_at.is_(None)
+        )
+    )
+    return {uri: Current(uri, content_hash, chunks) for uri, content_hash, chunks in rows}
+
+
+def open_journal(session: Session, writes: Iterable[tuple[str, str, int]], run: str) -> None:
+    """Note (uri, content_hash, chunks) before their chunks are sent; noting twice keeps the larger count."""
+    for uri, content_hash, chunks in writes:
+        row = session.get(PendingWrite, (uri, content_hash))
+        if row is None:
+            session.add(PendingWrite(uri=uri, content_hash=content_hash, chunks=chunks, ingest_run=run))
+        else:
+            row.chunks, row.ingest_run = max(row.chunks, chunks), run
+
+
+def read_journal(session: Session) -> list[tuple[str, str, int]]:
+    """(uri, content_hash, chunks) of all writes that were begun and not committed."""
+    rows = session.execute(select(PendingWrite.uri, PendingWrite.content_hash, PendingWrite.chunks))
+    return [(uri, content_hash, chunks) for uri, content_hash, chunks in rows]
+
+
+def supersede(session: Session, uris: Sequence[str], run: str) -> None:
+    """These documents are no longer part of the knowledge base; their rows stay for audits."""
+    for start in range(0, len(uris), 500):
+        session.execute(
+            update(DocumentVersion)
+            .where(
+                DocumentVersion.uri.in_(uris[start : start + 500]), DocumentVersion.superseded_at.is_(None)
+            )
+            .values(superseded_at=utc_now(), superseded_by_run=run)
+        )
+
+
+def close_journal(session: Session) -> None:
+    """Everything that was begun is committed or taken back."""
+    session.execute(delete(PendingWrite))
+
+
+def compute_digest(documents: Mapping[str, Current]) -> str:
+    """Names a state of the knowledge base: sha256 over all (uri, content_hash)."""
+    lines = (f"{uri} {documents[uri].content_hash}\n" for uri in sorted(documents))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def add_version(session: Session, run: str) -> KnowledgeVersion | None:
+    """A new knowledge-base version where the documents differ from the newest one's; None where they don't."""
+    session.flush()
+    documents = read_current(session)
+    digest = compute_digest(documents)
+    newest = read_newest_version(session)
+    if newest is not None and newest.digest == digest:
+        return None
+    version = KnowledgeVersion(
+        digest=digest,
+        documents=len(documents),
+        chunks=sum(document.chunks for document in documents.values()),
+        ingest_run=run,
+    )
+    session.add(version)
+    return version
+
+
+def read_newest_version(session: Session) -> KnowledgeVersion | None:
+    """The knowledge base as it is now, or None before the first ingestion."""
+    newest = select(func.max(KnowledgeVersion.id)).scalar_subquery()
+    return session.scalar(select(KnowledgeVersion).where(KnowledgeVersion.id == newest))

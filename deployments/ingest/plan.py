@@ -1,0 +1,90 @@
+"""Decides what a run has to do: the difference between the documents on disk and those in the ledger.
+
+It does no I/O and knows no Airflow.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument
+
+BATCH_SIZE = 20  # documents a mapped task
+
+
+@dataclass(frozen=True)
+class Current:
+    """A document as the ledger has it."""
+
+    uri: str
+    content_hash: str
+    chunks: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do; the four groups are disjoint."""
+
+    added: tuple[SourceDocument, ...]
+    changed: tuple[SourceDocument, ...]
+    unchanged: tuple[str, ...]  # URIs
+    removed: tuple[str, ...]  # URIs
+
+    @property
+    def to_write(self) -> tuple[SourceDocument, ...]:
+        """Documents that need new chunks, by URI."""
+        return tuple(sorted((*self.added, *self.changed), key=lambda document: document.uri))
+
+    def summarize(self) -> dict[str, int]:
+        """Counts for logs and events."""
+        groups = ("added", "changed", "unchanged", "removed")
+        return {name: len(getattr(self, name)) for name in groups}
+
+
+def plan_sync(
+    documents: Sequence[SourceDocument],
+    problems: Iterable[Problem],
+    current: Mapping[str, Current],
+    *,
+    rebuild: bool = False,
+) -> Plan:
+    """The difference by content hash; `rebuild` writes everything again, because the store is empty.
+
+    A file with a problem keeps its earlier version. Raises KnowledgeError where no document is left at all: an
+    unmounted folder must not empty the knowledge base.
+    """
+    if not documents:
+        if current:
+            raise KnowledgeError(
+                f"The knowledge folder holds no usable document, but the knowledge base has {len(current)}. Nothing was "
+                "deleted. Put the files back, or run `ghostwriter knowledge clear` to empty the knowledge base."
+            )
+        raise KnowledgeError(
+            "The knowledge folder holds no usable document: put .md or .txt files into content/knowledge/<source>/."
+        )
+    kept_for_problem = {problem.uri for problem in problems}
+    seen = {document.uri for document in documents}
+    return Plan(
+        added=tuple(d for d in documents if d.uri not in current),
+        changed=tuple(
+            d
+            for d in documents
+            if d.uri in current and (rebuild or current[d.uri].content_hash != d.content_hash)
+        ),
+        unchanged=tuple(
+            d.uri
+            for d in documents
+            if d.uri in current and not rebuild and current[d.uri].content_hash == d.content_hash
+        ),
+        removed=tuple(sorted(uri for uri in current if uri not in seen and uri not in kept_for_problem)),
+    )
+
+
+def make_batches(documents: Sequence[SourceDocument], size: int = BATCH_SIZE) -> list[dict[str, object]]:
+    """Batches for mapped tasks: `label` for people, `number`, and the URIs; no text."""
+    batches = []
+    for start in range(0, len(documents), size):
+        part = documents[start : start + size]
+        first, last = (d.uri.rsplit("/", 1)[-1] for d in (part[0], part[-1]))
+        label = first if len(part) == 1 else f"{first} … {last} ({len(part)})"
+        batches.append({"number": start // size, "label": label, "uris": [d.uri for d in part]})
+    return batches

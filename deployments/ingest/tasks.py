@@ -1,0 +1,178 @@
+"""What each task of the ingest Dags does, as plain functions over the settings.
+
+They know no Airflow; the Dag files call them.
+"""
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+from deployments.ingest import composition, ledger, sync
+from deployments.ingest.batches import RunFolder
+from deployments.ingest.plan import make_batches, plan_sync
+from deployments.ingest.publication import publish_newest
+from deployments.ingest.sources import list_sources, scan_sources
+from deployments.ingest.splitting import find_title, split_text
+from shared.contracts import chunk_id
+from shared.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, Any]
+PLAN, PROBLEMS = "plan", "problems"
+
+
+def collection_exists(settings: Settings) -> bool:
+    """Whether there is a collection to write to."""
+    with composition.open_store(settings) as store:
+        return store.collection_exists()
+
+
+def create_collection(settings: Settings) -> None:
+    """Create it."""
+    with composition.open_store(settings) as store:
+        store.create_collection()
+
+
+def plan(settings: Settings, run_id: str) -> dict[str, list[Batch]]:
+    """Batches to write, by source; the whole plan goes to the run's folder. Raises KnowledgeError."""
+    folder = composition.knowledge_dir(settings)
+    documents, problems = scan_sources(folder)
+    with composition.create_ledger(settings)() as session:
+        current = ledger.read_current(session)
+    planned = plan_sync(
+        documents, problems, current, rebuild=bool(current) and not collection_exists(settings)
+    )
+    run = RunFolder(settings.state_dir, run_id)
+    run.write(PROBLEMS, [asdict(problem) for problem in problems])
+    paths = [{**asdict(d), "path": str(d.path)} for d in planned.to_write]
+    run.write(PLAN, [{"write": paths, "removed": planned.removed}])
+    log.info("plan: %s, %d files with problems", planned.summarize(), len(problems))
+    return {
+        source: [
+            {**batch, "source": source}
+            for batch in make_batches([d for d in planned.to_write if d.source == source])
+        ]
+        for source in list_sources(folder)
+    }
+
+
+def list_problems(settings: Settings, run_id: str) -> list[dict[str, str]]:
+    """Files that could not be used in this run."""
+    return RunFolder(settings.state_dir, run_id).read(PROBLEMS)
+
+
+def extract(settings: Settings, run_id: str, batch: Batch) -> int:
+    """Read the batch's files; how many characters. A file that changed since the plan is left to the next run."""
+    run = RunFolder(settings.state_dir, run_id)
+    wanted = set(batch["uris"])
+    rows = []
+    documents, _ = scan_sources(composition.knowledge_dir(settings))
+    now = {document.uri: document for document in documents}
+    for planned in run.read(PLAN)[0]["write"]:
+        if planned["uri"] not in wanted:
+            continue
+        document = now.get(planned["uri"])
+        if document is None or document.content_hash != planned["content_hash"]:
+            log.warning("%s changed while this run was at work: the next run takes it", planned["uri"])
+            continue
+        text = document.path.read_text(encoding="utf-8-sig")
+        rows.append({"document": {**planned, "title": find_title(text, document.path.stem)}, "text": text})
+    run.write(name(batch, "extract"), rows)
+    return sum(len(row["text"]) for row in rows)
+
+
+def split(settings: Settings, run_id: str, batch: Batch) -> int:
+    """Split the batch's texts; how many chunks."""
+    run = RunFolder(settings.state_dir, run_id)
+    rows = []
+    for row in run.read(name(batch, "extract")):
+        document = row["document"]
+        sections = split_text(row["text"], markdown=not document["uri"].endswith(".txt"))
+        chunks = [
+            {
+                "id": chunk_id(document["uri"], document["content_hash"], position),
+                "uri": document["uri"],
+                "content_hash": document["content_hash"],
+                "position": position,
+                "source": document["source"],
+                "title": document["title"],
+                "heading": section.heading,
+                "text": section.text,
+            }
+            for position, section in enumerate(sections)
+        ]
+        written = {key: document[key] for key in ("uri", "source", "title", "content_hash", "size")}
+        rows.append({"document": {**written, "chunks": len(chunks)}, "chunks": chunks})
+    run.write(name(batch, "split"), rows)
+    return sum(len(row["chunks"]) for row in rows)
+
+
+def prepare(settings: Settings, run_id: str, batch: Batch) -> int:
+    """Embed the batch's chunks, title and heading included; how many."""
+    run = RunFolder(settings.state_dir, run_id)
+    rows = run.read(name(batch, "split"))
+    texts = [
+        "\n".join(filter(None, (c["title"], c["heading"], c["text"]))) for row in rows for c in row["chunks"]
+    ]
+    vectors = iter(composition.create_llm(settings).embed(settings.embedding_model, texts))
+    ready = [
+        {
+            "document": row["document"],
+            "chunks": [{"chunk": chunk, "vector": next(vectors)} for chunk in row["chunks"]],
+        }
+        for row in rows
+    ]
+    run.write(name(batch, "prepare"), ready)
+    return len(texts)
+
+
+def ingest(settings: Settings, run_id: str, batch: Batch) -> int:
+    """Write the batch to the store and verify it there; how many chunks."""
+    run = RunFolder(settings.state_dir, run_id)
+    with composition.open_store(settings) as store:
+        written = sync.write_batch(
+            run.read(name(batch, "prepare")), store, composition.create_ledger(settings), run_id
+        )
+    run.write(name(batch, "written"), [asdict(document) for document in written])
+    return sum(document.chunks for document in written)
+
+
+def commit(settings: Settings, run_id: str) -> sync.Outcome:
+    """Delete what is superseded, commit the ledger, compare it with the store. Raises SyncError for a partial run."""
+    run = RunFolder(settings.state_dir, run_id)
+    planned = run.read(PLAN)[0]
+    written = [sync.Written(**row) for file in run.list_names("written-") for row in run.read(file)]
+    sessions = composition.create_ledger(settings)
+    with composition.open_store(settings) as store:
+        hashes = {document["uri"]: document["content_hash"] for document in planned["write"]}
+        outcome = sync.commit_run(hashes, planned["removed"], written, store, sessions, run_id)
+        sync.reconcile(store, sessions)
+    if outcome.missing:
+        shown = ", ".join(outcome.missing[:10])
+        raise sync.SyncError(
+            f"{outcome.written} documents are in, {len(outcome.missing)} keep their earlier version: {shown}. "
+            "The failed tasks of this run say why; the next run tries again."
+        )
+    run.remove()
+    return outcome
+
+
+def publish(settings: Settings, lineage: dict[str, str]) -> str | None:
+    """Tell the training deployment; the digest that was published, or None."""
+    from shared.airflow import AirflowApi
+
+    password = settings.secrets.training_service_password.get_secret_value()
+    training = AirflowApi(settings.training_url, settings.training_service_user, password)
+    return publish_newest(composition.create_ledger(settings), training, lineage)
+
+
+def clear(settings: Settings, run_id: str) -> int:
+    """Empty the knowledge base; how many documents it had."""
+    with composition.open_store(settings) as store:
+        return sync.clear(store, composition.create_ledger(settings), run_id)
+
+
+def name(batch: Batch, step: str) -> str:
+    """The batch's file of one step."""
+    return f"{step}-{batch['source']}-{batch['number']:05d}"
