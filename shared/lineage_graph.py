@@ -5,6 +5,7 @@ It knows no database and no picture: it takes events as dicts and gives nodes an
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 Event = dict[str, Any]
@@ -15,7 +16,7 @@ TERMINAL: Final = frozenset({"COMPLETE", "FAIL", "ABORT"})
 
 @dataclass
 class DatasetNode:
-    """`version`, `row_count` and `size` are those of the newest event that named them."""
+    """`version`, `row_count` and `size` are those that its last writer named, or its readers where nobody wrote it."""
 
     id: str  # dataset:NAMESPACE:NAME
     namespace: str
@@ -88,9 +89,18 @@ def build_graph(events: Iterable[Event]) -> LineageGraph:
         jobs[key] = node = _job_node(last, len(of_job))
         edges |= {Edge(_dataset(datasets, item).id, node.id) for item in inputs}
         edges |= {Edge(node.id, _dataset(datasets, item).id) for item in outputs}
-    for event in ordered:
-        if (event["job"]["namespace"], event["job"]["name"]) in jobs:
-            _describe_datasets(datasets, event)
+    ours = [event for event in ordered if (event["job"]["namespace"], event["job"]["name"]) in jobs]
+    # Who writes a dataset knows its version and size; a reader may have read a part only, but is all that tells of
+    # a dataset that comes from outside.
+    written = {_dataset_id(item) for event in ours for item in event.get("outputs") or []}
+    for event in ours:
+        for item in event.get("inputs") or []:
+            if _dataset_id(item) not in written and (dataset := datasets.get(_dataset_id(item))):
+                _describe(dataset, item, item.get("inputFacets"), "inputStatistics")
+        for item in event.get("outputs") or []:
+            if event.get("eventType") == "COMPLETE" and (dataset := datasets.get(_dataset_id(item))):
+                _describe(dataset, item, item.get("outputFacets"), "outputStatistics")
+                dataset.updated_at = event["eventTime"]
     return LineageGraph(
         datasets=sorted(datasets.values(), key=lambda node: node.id),
         jobs=sorted(jobs.values(), key=lambda node: node.id),
@@ -107,7 +117,7 @@ def collect_runs(events: Iterable[Event]) -> dict[str, Run]:
         run = runs.setdefault(run_id, Run(run_id, job))
         kind = event.get("eventType")
         if kind == "START":
-            run.started_at = min(filter(None, (run.started_at, event["eventTime"])))
+            run.started_at = run.started_at or event["eventTime"]
         if kind in TERMINAL:
             run.state, run.ended_at = kind, event["eventTime"]
         elif run.state in TERMINAL:
@@ -119,7 +129,10 @@ def collect_runs(events: Iterable[Event]) -> dict[str, Run]:
 def latest_run(runs: list[Run]) -> Run:
     """The run that ended last, or the one that started last where none has ended."""
     ended = [run for run in runs if run.state in TERMINAL]
-    return max(ended or runs, key=lambda run: (run.ended_at or run.started_at or _time(run.last), run.run_id))
+    return max(
+        ended or runs,
+        key=lambda run: (_parse(run.ended_at or run.started_at or run.last["eventTime"]), run.run_id),
+    )
 
 
 def _with_datasets_of(earlier: Event, event: Event) -> Event:
@@ -146,30 +159,28 @@ def _job_node(run: Run, runs: int) -> JobNode:
     )
 
 
+def _dataset_id(item: dict[str, Any]) -> str:
+    return f"dataset:{item['namespace']}:{item['name']}"
+
+
 def _dataset(datasets: dict[str, DatasetNode], item: dict[str, Any]) -> DatasetNode:
-    identifier = f"dataset:{item['namespace']}:{item['name']}"
+    identifier = _dataset_id(item)
     return datasets.setdefault(identifier, DatasetNode(identifier, item["namespace"], item["name"]))
 
 
-def _describe_datasets(datasets: dict[str, DatasetNode], event: Event) -> None:
-    for side, statistics in (("inputs", "inputStatistics"), ("outputs", "outputStatistics")):
-        for item in event.get(side) or []:
-            node = datasets.get(f"dataset:{item['namespace']}:{item['name']}")
-            if node is None:
-                continue
-            facets = {
-                **(item.get("facets") or {}),
-                **(item.get("inputFacets") or item.get("outputFacets") or {}),
-            }
-            node.version = (facets.get("version") or {}).get("datasetVersion") or node.version
-            counts = facets.get(statistics) or {}
-            node.row_count = counts.get("rowCount", node.row_count)
-            node.size = counts.get("size", node.size)
-            node.details = (facets.get("ghostwriter") or {}).get("details") or node.details
-            if side == "outputs" and event.get("eventType") == "COMPLETE":
-                node.updated_at = event["eventTime"]
+def _describe(node: DatasetNode, item: dict[str, Any], sided: dict[str, Any] | None, statistics: str) -> None:
+    facets = item.get("facets") or {}
+    counts = (sided or {}).get(statistics) or {}
+    node.version = (facets.get("version") or {}).get("datasetVersion") or node.version
+    node.row_count = counts.get("rowCount", node.row_count)
+    node.size = counts.get("size", node.size)
+    node.details = (facets.get("ghostwriter") or {}).get("details") or node.details
 
 
-def _time(event: Event) -> str:
-    # ISO 8601 in UTC sorts as text, but for the two ways to write the zone.
-    return str(event.get("eventTime", "")).replace("+00:00", "Z")
+def _time(event: Event) -> datetime:
+    return _parse(event["eventTime"])
+
+
+def _parse(time: str) -> datetime:
+    parsed = datetime.fromisoformat(time)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

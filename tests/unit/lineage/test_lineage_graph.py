@@ -80,3 +80,22 @@ def test_a_bare_end_keeps_what_the_start_named() -> None:
 
 def test_a_run_without_an_end_is_running() -> None:
     assert collect_runs([event("START", 1, 0)])[f"{RUN}1"].state == "RUNNING"
+
+
+def test_a_reader_does_not_speak_for_what_a_writer_wrote() -> None:
+    written = {contracts.CHUNKS: dataset_facets(version="abc", row_count=812)}
+    read = {contracts.CHUNKS: dataset_facets(row_count=5), contracts.MODEL: dataset_facets(version="3")}
+    reader = build_event(
+        "COMPLETE",
+        f"{RUN}9",
+        contracts.SERVING_NAMESPACE,
+        "write_post",
+        [contracts.CHUNKS, contracts.MODEL],
+        [contracts.POSTS],
+        input_facets=read,
+    )
+    failed = event("FAIL", 2, 3, output_facets={contracts.CHUNKS: dataset_facets(version="half")})
+    graph = build_graph([event("COMPLETE", 1, 1, output_facets=written), reader, failed])
+    described = {node.name: (node.version, node.row_count) for node in graph.datasets}
+    assert described["Chunk"] == ("abc", 812)
+    assert described["ghostwriter"] == ("3", None)  # nobody wrote it here
