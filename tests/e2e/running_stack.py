@@ -47,7 +47,13 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith("GHOSTWRITER_")}
+        # Of the settings of whoever runs the tests, only those of the machine count here.
+        own = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("GHOSTWRITER_")
+            or key in ("GHOSTWRITER_CACHE_DIR", "GHOSTWRITER_SKIP_CHECKS")
+        }
         return own | {
             "STATE_DIR": str(self.state_dir),
             "PORT_OFFSET": str(self.port_offset),
