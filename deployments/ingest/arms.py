@@ -46,7 +46,7 @@ def build_arm(source: str, batches: Any, documents: Asset, chunks: Asset) -> Tas
 
     def start(batch: Mapping[str, Any]) -> str:
         context = get_current_context()
-        context["batch_label"] = batch["label"]  # type: ignore[typeddict-unknown-key]
+        context["batch_label"] = batch["label"]
         return str(context["run_id"])
 
     with TaskGroup(group_id=source, group_display_name=f"🗂️ {source}") as arm:

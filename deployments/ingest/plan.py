@@ -55,8 +55,8 @@ def plan_sync(
     if not documents:
         if current:
             raise KnowledgeError(
-                f"The knowledge folder holds no usable document, but the knowledge base has {len(current)}. Nothing was "
-                "deleted. Put the files back, or run `ghostwriter knowledge clear` to empty the knowledge base."
+                f"The knowledge folder holds no usable document, but the knowledge base has {len(current)}. Nothing "
+                "was deleted. Put the files back, or run `ghostwriter knowledge clear` to empty the knowledge base."
             )
         raise KnowledgeError(
             "The knowledge folder holds no usable document: put .md or .txt files into content/knowledge/<source>/."

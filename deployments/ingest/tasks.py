@@ -85,7 +85,7 @@ def extract(settings: Settings, run_id: str, batch: Batch) -> int:
 def split(settings: Settings, run_id: str, batch: Batch) -> int:
     """Split the batch's texts; how many chunks."""
     run = RunFolder(settings.state_dir, run_id)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in run.read(name(batch, "extract")):
         document = row["document"]
         sections = split_text(row["text"], markdown=not document["uri"].endswith(".txt"))
@@ -102,7 +102,9 @@ def split(settings: Settings, run_id: str, batch: Batch) -> int:
             }
             for position, section in enumerate(sections)
         ]
-        written = {key: document[key] for key in ("uri", "source", "title", "content_hash", "size")}
+        written: dict[str, Any] = {
+            key: document[key] for key in ("uri", "source", "title", "content_hash", "size")
+        }
         rows.append({"document": {**written, "chunks": len(chunks)}, "chunks": chunks})
     run.write(name(batch, "split"), rows)
     return sum(len(row["chunks"]) for row in rows)

@@ -7,7 +7,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from shared.llm.port import Llm, LlmError, Message
 
@@ -54,7 +54,7 @@ class OpenAiLlm(Llm):
         with self._explained():
             stream = self.client.chat.completions.create(
                 model=model,
-                messages=cast("list", list(messages)),
+                messages=cast(Any, list(messages)),
                 max_completion_tokens=max_tokens,
                 temperature=temperature,
                 seed=seed if seed is not None else omit,

@@ -52,9 +52,8 @@ class FakeVectorStore(VectorStore):
 
     def get(self, ids: Sequence[str]) -> dict[str, Chunk]:
         self._maybe_fail()
-        return {
-            chunk_id: self._chunks[chunk_id].chunk for chunk_id in ids if chunk_id in (self._chunks or {})
-        }  # type: ignore[index]
+        chunks = self._chunks or {}
+        return {chunk_id: chunks[chunk_id].chunk for chunk_id in ids if chunk_id in chunks}
 
     def iterate(self) -> Iterator[Chunk]:
         self._maybe_fail()

@@ -5,6 +5,7 @@ It knows no embedding model and no document format. What Weaviate does silently 
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.contracts import CHUNK_ALIAS, CHUNK_COLLECTION
@@ -81,43 +82,22 @@ class WeaviateStore(VectorStore):
         self._call(drop)
 
     def write(self, chunks: Sequence[EmbeddedChunk]) -> None:
-        from weaviate.classes.data import DataObject
-
         check_vectors(chunks)
         for start in range(0, len(chunks), GROUP):
             group = chunks[start : start + GROUP]
             # An object that a crash left half-indexed is healed only by deleting it first.
             self.delete([item.chunk.id for item in group])
-            objects = [
-                DataObject(uuid=i.chunk.id, properties=_to_properties(i.chunk), vector=list(i.vector))
-                for i in group
-            ]
-            answer = self._call(lambda client, objects=objects: _chunks_of(client).data.insert_many(objects))
-            if answer.has_errors:
-                first = next(iter(answer.errors.values()))
-                raise VectorStoreError(
-                    f"Weaviate refused {len(answer.errors)} of {len(group)} chunks: {first.message[:300]}"
-                )
+            self._call(partial(_insert, group))
 
     def delete(self, ids: Sequence[str]) -> None:
-        from weaviate.classes.query import Filter
-
-        for start in range(0, len(ids), GROUP):
-            group = list(ids[start : start + GROUP])
-            self._call(
-                lambda client, group=group: _chunks_of(client).data.delete_many(
-                    Filter.by_id().contains_any(group)
-                )
-            )
+        # By id: a kill during a deletion by filter leaves index and store disagreeing.
+        for chunk_id in ids:
+            self._call(partial(_delete, chunk_id))
 
     def get(self, ids: Sequence[str]) -> dict[str, Chunk]:
         found: dict[str, Chunk] = {}
         for start in range(0, len(ids), GROUP):
-            group = list(ids[start : start + GROUP])
-            answer = self._call(
-                lambda client, group=group: _chunks_of(client).query.fetch_objects_by_ids(group, limit=GROUP)
-            )
-            found.update({str(item.uuid): _to_chunk(item) for item in answer.objects})
+            found.update(self._call(partial(_fetch, ids[start : start + GROUP])))
         return found
 
     def iterate(self) -> Iterator[Chunk]:
@@ -197,6 +177,30 @@ class WeaviateStore(VectorStore):
 
 def _chunks_of(client: "WeaviateClient") -> "Collection[Any, None]":
     return client.collections.use(CHUNK_ALIAS)
+
+
+def _insert(group: Sequence[EmbeddedChunk], client: "WeaviateClient") -> None:
+    from weaviate.classes.data import DataObject
+
+    answer = _chunks_of(client).data.insert_many(
+        [
+            DataObject(uuid=i.chunk.id, properties=_to_properties(i.chunk), vector=list(i.vector))
+            for i in group
+        ]
+    )
+    # Weaviate raises only when all fail.
+    if answer.has_errors:
+        first = next(iter(answer.errors.values())).message[:300]
+        raise VectorStoreError(f"Weaviate refused {len(answer.errors)} of {len(group)} chunks: {first}")
+
+
+def _delete(chunk_id: str, client: "WeaviateClient") -> None:
+    _chunks_of(client).data.delete_by_id(chunk_id)
+
+
+def _fetch(ids: Sequence[str], client: "WeaviateClient") -> dict[str, Chunk]:
+    answer = _chunks_of(client).query.fetch_objects_by_ids(list(ids), limit=GROUP)
+    return {str(item.uuid): _to_chunk(item) for item in answer.objects}
 
 
 def _is_disconnect(error: Exception) -> bool:

@@ -26,7 +26,7 @@ def clear_knowledge_base() -> None:
 
         return tasks.clear(get_settings(), run_id)
 
-    clear()  # type: ignore[call-arg]
+    clear()
 
 
 clear_knowledge_base()

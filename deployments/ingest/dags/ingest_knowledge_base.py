@@ -1,8 +1,8 @@
 """### 📚 Ingest the knowledge base
 
 Keeps Weaviate in step with the files in `content/knowledge/<source>/`: only documents that are new, changed or gone are
-touched. Each source has its own arm **extract → split → prepare → ingest**, mapped over batches of documents. The order
-is what makes a crash harmless: write new, verify, delete old, commit the ledger last.
+touched. Each source has its own arm **extract → split → prepare → ingest**, mapped over batches. The
+order is what makes a crash harmless: write new, verify, delete old, commit the ledger last.
 
 Runs daily and whenever a source's asset is updated (`ghostwriter knowledge sync`, the desk, a script or `curl`). Its last
 task tells the training deployment over REST. Files that can't be read are named by **report_problems**, and keep their
@@ -67,11 +67,11 @@ def ingest_knowledge_base() -> None:
 
         return tasks.publish(get_settings(), arms.describe_run(get_current_context()))
 
-    checked, planned = check_collection(), plan()  # type: ignore[call-arg]
+    checked, planned = check_collection(), plan()
     checked >> create_collection() >> planned
     checked >> planned
-    committed = commit()  # type: ignore[call-arg]
-    planned >> report_problems()  # type: ignore[call-arg]
+    committed = commit()
+    planned >> report_problems()
     planned >> committed >> publish()
     for source in SOURCES:
         arms.build_arm(source, planned[source], DOCUMENTS, CHUNKS) >> committed
