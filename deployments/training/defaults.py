@@ -24,10 +24,10 @@ DAG_DEFAULTS: Final[dict[str, Any]] = {
     "tags": ["ghostwriter", "training"],
     "default_args": {
         "owner": "ghostwriter",
-        "retries": 4,
+        "retries": 6,  # back off over about five minutes: enough for a restart of any part
         "retry_delay": timedelta(seconds=5),
         "retry_exponential_backoff": True,
-        "max_retry_delay": timedelta(minutes=5),
+        "max_retry_delay": timedelta(minutes=2),
         "execution_timeout": timedelta(minutes=30),
     },
 }

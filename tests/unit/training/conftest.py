@@ -1,7 +1,13 @@
 """A small world for the training deployment: voice, examples, ledger, fakes."""
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+# Airflow reads these when it is first imported; a test must not touch a real installation.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 import pytest
 from sqlalchemy import event
