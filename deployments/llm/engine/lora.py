@@ -1,0 +1,184 @@
+"""Fine-tunes the chat model on chat examples with LoRA adapters and writes the adapter.
+
+It knows no job, file format or tracker: examples and a callback go in, a directory comes out.
+"""
+
+import contextlib
+import logging
+import random
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from deployments.llm.engine.device import choose_device, choose_dtype
+from deployments.llm.engine.port import Messages
+
+log = logging.getLogger(__name__)
+
+RANK: Final = 8
+ALPHA: Final = 16
+LEARNING_RATE: Final = 2e-3
+WARM_UP_STEPS: Final = 3
+MAX_TOKENS: Final = 2048
+_IGNORED: Final = -100
+
+
+class TrainingStoppedError(RuntimeError):
+    """The callback asked for an end."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What a job may choose; the rest is fixed above."""
+
+    epochs: int
+    batch_size: int
+    learning_rate_multiplier: float
+    seed: int
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step; the validation numbers come with the last step of an epoch."""
+
+    step: int
+    total_steps: int
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class _Example:
+    ids: list[int]
+    labels: list[int]
+
+
+def train_adapter(
+    weights: str,
+    train: Sequence[Messages],
+    validation: Sequence[Messages],
+    settings: TrainingSettings,
+    target: Path,
+    report: Callable[[Progress], None],
+) -> int:
+    """Trains, writes the adapter to `target` and returns the tokens trained on. `report` may raise to stop it."""
+    torch.manual_seed(settings.seed)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    examples = [_encode(tokenizer, messages, number) for number, messages in enumerate(train, 1)]
+    held_out = [_encode(tokenizer, messages, number) for number, messages in enumerate(validation, 1)]
+    model, precision = _build_model(weights)
+    adapters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(adapters, lr=LEARNING_RATE * settings.learning_rate_multiplier, weight_decay=0.0)
+    batches_per_epoch = -(-len(examples) // settings.batch_size)
+    total = batches_per_epoch * settings.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
+    shuffler, step, started = random.Random(settings.seed), 0, time.monotonic()
+    tokens_per_epoch = sum(len(example.ids) for example in examples)
+    log.info("%d examples, %d tokens an epoch, %d steps", len(examples), tokens_per_epoch, total)
+    for epoch in range(1, settings.epochs + 1):
+        model.train()
+        for batch in _shuffle(examples, settings.batch_size, shuffler):
+            step += 1
+            with precision():
+                loss, correct, count = _forward(model, batch)
+            if not torch.isfinite(loss):
+                raise ValueError(f"The loss became {loss.item()} at step {step}: use a smaller learning rate.")
+            (loss / count).backward()
+            torch.nn.utils.clip_grad_norm_(adapters, 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            scores: tuple[float | None, float | None] = (None, None)
+            if held_out and step == epoch * batches_per_epoch:
+                with precision():
+                    scores = _evaluate(model, held_out, settings.batch_size)
+            report(Progress(step, total, loss.item() / count, correct / count, *scores))
+    log.info("%.0f tokens/s", settings.epochs * tokens_per_epoch / (time.monotonic() - started))
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    return settings.epochs * tokens_per_epoch
+
+
+def _build_model(weights: str) -> tuple[Any, Callable[[], contextlib.AbstractContextManager[Any]]]:
+    """The base model with adapters: bf16 base and fp32 adapters under autocast where the hardware has it."""
+    dtype, device = choose_dtype(), choose_device()
+    base = AutoModelForCausalLM.from_pretrained(weights, dtype=dtype).to(device)
+    base.config.use_cache = False
+    config = LoraConfig(
+        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(base, config, autocast_adapter_dtype=True)
+    if dtype == torch.float32:
+        return model, contextlib.nullcontext
+    return model, lambda: torch.autocast(device.type, dtype=dtype)
+
+
+def _encode(tokenizer: Any, messages: Messages, number: int) -> _Example:
+    """Token ids, with labels on the last assistant message alone; the prompt is masked by its length."""
+    prompt = tokenizer.apply_chat_template(list(messages[:-1]), add_generation_prompt=True, tokenize=False)
+    whole = tokenizer.apply_chat_template(list(messages), tokenize=False).rstrip("\n")
+    if not whole.startswith(prompt):
+        raise ValueError("The chat template of this model does not repeat its prompt; it can't be masked by prefix.")
+    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    answer_ids = tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"]
+    if len(prompt_ids) + len(answer_ids) > MAX_TOKENS:
+        raise ValueError(f"Example {number} has {len(prompt_ids) + len(answer_ids)} tokens; {MAX_TOKENS} is the limit.")
+    return _Example(prompt_ids + answer_ids, [_IGNORED] * len(prompt_ids) + answer_ids)
+
+
+def _shuffle(examples: list[_Example], size: int, shuffler: random.Random) -> list[list[_Example]]:
+    order = shuffler.sample(examples, len(examples))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _rate(step: int, total: int) -> float:
+    """Linear warm-up over a few steps, then linear decay to zero after the last."""
+    warm_up = min(WARM_UP_STEPS, max(total - 1, 0))
+    if step < warm_up:
+        return (step + 1) / (warm_up + 1)
+    return max(0.0, (total - step) / max(1, total - warm_up))
+
+
+def _forward(model: Any, batch: Sequence[_Example]) -> tuple[torch.Tensor, int, int]:
+    """Summed loss, correct tokens and token count; logits are computed for the labelled positions alone."""
+    width = max(len(example.ids) for example in batch)
+    device = model.device
+    ids = torch.tensor([example.ids + [0] * (width - len(example.ids)) for example in batch], device=device)
+    mask = torch.tensor([[1] * len(e.ids) + [0] * (width - len(e.ids)) for e in batch], device=device)
+    labels = torch.tensor(
+        [example.labels + [_IGNORED] * (width - len(example.labels)) for example in batch], device=device
+    )
+    causal = model.get_base_model()
+    hidden = causal.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    wanted = labels[:, 1:] != _IGNORED
+    targets = labels[:, 1:][wanted]
+    logits = causal.get_output_embeddings()(hidden[:, :-1][wanted]).float()
+    loss = cross_entropy(logits, targets, reduction="sum")
+    return loss, int((logits.argmax(-1) == targets).sum()), len(targets)
+
+
+@torch.no_grad()
+def _evaluate(model: Any, examples: list[_Example], size: int) -> tuple[float, float]:
+    """Mean loss and accuracy per assistant token."""
+    model.eval()
+    sums = [0.0, 0, 0]
+    for start in range(0, len(examples), size):
+        loss, correct, count = _forward(model, examples[start : start + size])
+        sums = [sums[0] + loss.item(), sums[1] + correct, sums[2] + count]
+    return sums[0] / sums[2], sums[1] / sums[2]
