@@ -21,6 +21,7 @@ from shared.ledger.models import LineageEvent, LineageOffset, LineageQuarantine,
 
 _EXCERPT = 200
 _LONGEST_RUN = timedelta(days=7)
+_CLOSING_WINDOW = timedelta(days=1)  # after a start of the relay, how far back it looks for ends of Dag runs
 
 
 class LineageStore:
@@ -65,25 +66,23 @@ class LineageStore:
         Looks at ends of Dag runs stored before that moment: the last task's own end may be in the spool yet.
         """
         closed = 0
+        seen = (LineageEvent.id > after_id, LineageEvent.stored_at < stored_before)
+        state = LineageEvent.payload["run"]["facets"]["airflowState"].as_string()
         with self._sessions.begin() as session:
-            rows = session.scalars(
-                select(LineageEvent)
-                .where(
-                    LineageEvent.id > after_id,
-                    LineageEvent.stored_at < stored_before,
-                    LineageEvent.event_type.in_(TERMINAL),
-                    LineageEvent.job_name.not_like("%.%"),  # jobs of tasks are named DAG.TASK
-                )
-                .order_by(LineageEvent.id)
-                .limit(200)
-            ).all()
-            for row in rows:
-                after_id = row.id
+            last = session.scalar(select(func.max(LineageEvent.id)).where(*seen)) or after_id
+            ends = select(LineageEvent).where(
+                *seen,
+                LineageEvent.id <= last,
+                LineageEvent.stored_at > stored_before - _CLOSING_WINDOW,
+                LineageEvent.event_type.in_(TERMINAL),
+                state.is_not(None),
+            )
+            for row in session.scalars(ends.order_by(LineageEvent.id)).all():
                 if task_states(row.payload):
-                    ends = close_runs(row.payload, list(session.scalars(_events_of_tasks(row))))
-                    made = [(Line(0, b""), clean_event(end)) for end in ends]
-                    closed += _insert_events(session, row.deployment, made)[0]
-        return after_id, closed
+                    made = close_runs(row.payload, list(session.scalars(_events_of_tasks(row))))
+                    events = [(Line(0, b""), clean_event(event)) for event in made]
+                    closed += _insert_events(session, row.deployment, events)[0]
+        return last, closed
 
     def pending(self, limit: int, without_jobs: Collection[tuple[str, str]] = ()) -> list[Pending]:
         """Undelivered events, oldest first; those of jobs that had better wait are left out."""

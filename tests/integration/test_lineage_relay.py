@@ -24,8 +24,10 @@ from sqlalchemy.orm import Session
 
 from deployments.lineage.sinks.fake import FakeSink
 from deployments.lineage.sinks.port import DeliveryFailedError
+from deployments.lineage.store import LineageStore
 from shared import contracts
-from shared.ledger.models import Base, LineageEvent, LineageQuarantine
+from shared.ledger.models import Base, LineageEvent, LineageQuarantine, utc_now
+from shared.ledger.sessions import create_sessions
 from shared.lineage import LineageSpool, append_line
 from tests.marquez_stand_in import serve_marquez
 
@@ -245,3 +247,16 @@ def test_stored_events_hold_no_run_configuration(tmp_path: Path, postgres: Postg
         wait_for(lambda: count(ledger) == 1)
     with Session(ledger) as session:
         assert "s3cret" not in json.dumps(session.scalars(select(LineageEvent.payload)).all())
+
+
+def test_a_killed_tasks_run_is_closed(tmp_path: Path, postgres: Postgres, ledger: Engine) -> None:
+    spool = LineageSpool(tmp_path / "spool", "ingest")
+    parent = {"parent": {"run": {"runId": str(UUID(int=9))}, "job": {"namespace": "ns", "name": "ingest"}}}
+    states = {"airflowState": {"tasksState": {"write": "failed"}}}
+    spool.emit("START", str(UUID(int=1)), "ns", "ingest.write", outputs=[contracts.CHUNKS], run_facets=parent)
+    spool.emit("FAIL", str(UUID(int=9)), "ns", "ingest", run_facets=states)
+    with run_relay(tmp_path, postgres.dsn, ""):
+        wait_for(lambda: count(ledger) == 2)
+    store = LineageStore(create_sessions(postgres.dsn))
+    assert store.close_runs(0, utc_now())[1] == 1 and store.close_runs(0, utc_now())[1] == 0
+    assert count(ledger, LineageEvent.run_id == str(UUID(int=1)), LineageEvent.event_type == "FAIL") == 1
