@@ -9,15 +9,25 @@ import os
 import sys
 from collections.abc import Sequence
 
+from shared.airflow import AirflowError
 from stack import operations
 from stack.config import load_config
 from stack.driver import StartError
+from stack.first_post import describe_post
+from stack.first_run import FirstRunError
+from stack.pages import show_pages
 from stack.ports import PortError
 from stack.preflight import PreflightError
 from stack.report import PlainReport, make_report
 from stack.supervisor import SupervisorError
+from stack.weaviate_binary import BinaryError
 
 INTERRUPTED = 130
+EXPECTED_ERRORS = (
+    AirflowError, BinaryError, FileNotFoundError, FirstRunError, PortError, PreflightError, StartError, SupervisorError,
+    ValueError,
+)  # fmt: skip
+"""Errors whose message already says what happened and what to do."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -45,8 +55,16 @@ def run(arguments: Sequence[str]) -> int:
         case "up":
             only = [name for name in options.only.split(",") if name]
             report = make_report()
-            if not operations.up(config, only, options.deployment or None, report=report):
-                report.say("everything is up already")
+            result = operations.up(config, only, options.deployment or None, report=report)
+            if not result.started:
+                report.say("everything is up and healthy already")
+            if result.post:
+                print(describe_post(result.post))
+                report.say(
+                    "training goes on behind this: the first champion takes some minutes (make demo waits for it)"
+                )
+            if not only and not options.deployment:
+                show_pages(config)
         case "down":
             operations.down(config, report=PlainReport())
         case "status":
@@ -73,7 +91,16 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     try:
         sys.exit(run(sys.argv[1:]))
-    except (StartError, PreflightError, PortError, SupervisorError, ValueError) as error:
+    except (
+        StartError,
+        FirstRunError,
+        AirflowError,
+        BinaryError,
+        PreflightError,
+        PortError,
+        SupervisorError,
+        ValueError,
+    ) as error:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -7,10 +7,11 @@ import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import Thread
 from time import sleep, time
 from typing import Any
 
-from stack import driver, preflight, weaviate_binary
+from stack import driver, first_post, first_run, marquez, preflight, weaviate_binary
 from stack.component import Component, Unavailable, select
 from stack.config import StackConfig
 from stack.declarations import declare, declare_all
@@ -31,26 +32,59 @@ class ComponentStatus:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class UpResult:
+    """What a start did."""
+
+    started: bool
+    """False where all was ready already."""
+    post: dict[str, Any] | None = None
+    """The first post, where this start wrote it."""
+
+
 def up(
     config: StackConfig, only: Sequence[str] = (), deployment: str | None = None, *, report: Report
-) -> bool:
+) -> UpResult:
     """Start everything, `only` these with what they need, or a `deployment` with what it uses too.
 
-    Returns False where all was ready already.
+    A start of everything also sees the first work through: Dags unpaused, knowledge ingested, a first post.
     """
     if not config.skip_checks:
         preflight.check_disk(config.state_dir)
     preflight.check_folder(config.state_dir)
     with preflight.hold_lock(config.state_dir / "lock", "make up"):
         prepare(config)
+        search = None
         if deployment or not only or "weaviate" in only:
             weaviate_binary.ensure_binary(config, report.progress)
+        if not only and not deployment:
+            search = Thread(target=marquez.fetch, args=[config], daemon=True)
+            search.start()
         declared = declare(config)
         if deployment:
             selected = select(declared, frozenset({deployment}))
         else:
             selected = select(declared, frozenset(only), with_used=False) if only else declared
-        return driver.start(config, declared, selected, report)
+        started = driver.start(config, declared, selected, report)
+        if only:
+            return UpResult(started)
+        for name in [deployment] if deployment else ["training", "ingest"]:
+            if name in first_run.DAGS:
+                first_run.unpause_dags(config, name, report)
+        if deployment:
+            return UpResult(started)
+        first_run.see_first_ingestion(config, report)
+        post = first_post.write_first_post(config, report)
+        _start_late_finds(config, search, report)
+        return UpResult(started, post)
+
+
+def _start_late_finds(config: StackConfig, search: Thread | None, report: Report) -> None:
+    """Marquez may have been found while the rest started: it joins then."""
+    if search is not None:
+        search.join(timeout=marquez.MAVEN_SECONDS if search.is_alive() else 0)
+    declared = declare(config)
+    driver.start(config, declared, declared, report)
 
 
 def down(config: StackConfig, *, report: Report) -> None:

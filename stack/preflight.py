@@ -59,7 +59,11 @@ def find_holder(port: int) -> str:
     """Name and pid of the process that listens there, or what can be said instead."""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr[1] == port:
+            if (
+                connection.status == psutil.CONN_LISTEN
+                and connection.pid
+                and getattr(connection.laddr, "port", 0) == port
+            ):
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return "another process"
 

@@ -1,0 +1,61 @@
+"""The first post of a fresh system: asked of the running front end, and shown with its sources.
+
+It knows the front end's HTTP interface, and neither models nor knowledge.
+"""
+
+from typing import Any
+
+import httpx
+
+from shared.settings import get_settings
+from stack.config import StackConfig
+from stack.first_run import FirstRunError
+from stack.report import Report
+
+TOPIC = "Asset-aware scheduling in Airflow 3"
+WRITE_SECONDS = 300
+
+
+def write_first_post(config: StackConfig, report: Report) -> dict[str, Any] | None:
+    """Ask for a post where there is none yet; None where there is one."""
+    record = config.state_dir / "done" / "first-post"
+    if record.is_file():
+        return None
+    url = f"http://127.0.0.1:{config.ports['SERVING_PORT']}"
+    auth = (get_settings().admin_user, config.secret("admin_password"))
+    try:
+        with httpx.Client(base_url=url, auth=auth, trust_env=False, timeout=WRITE_SECONDS) as client:
+            post = None
+            if not client.get("/api/posts", params={"limit": 1}).raise_for_status().json():
+                report.say(f"asking {url} for a first post on: {TOPIC}")
+                answer = client.post("/api/posts", json={"topic": TOPIC, "model": "champion"})
+                post = answer.raise_for_status().json()
+    except httpx.HTTPStatusError as error:
+        raise FirstRunError(
+            f"the front end answered {error.response.status_code} when asked for a post: {error.response.text[:300]}. "
+            "To do: make logs S=serving"
+        ) from error
+    except httpx.HTTPError as error:
+        raise FirstRunError(
+            f"the front end did not answer ({type(error).__name__}). To do: make logs S=serving"
+        ) from error
+    record.touch()
+    return post
+
+
+def describe_post(post: dict[str, Any]) -> str:
+    """The post with its model and sources, for people."""
+    model = post["model"]
+    version = f" version {model['version']}" if model.get("version") else ""
+    lines = [
+        "",
+        *post["text"].splitlines(),
+        "",
+        f"  written by {model['name']}{version} in {post['seconds']:.1f} s from:",
+    ]
+    lines += [
+        f"  - {source['title']}  {source['uri']}  ({source['score']:.2f})" for source in post["sources"]
+    ]
+    return "\n".join(
+        [*lines, f"  post {post['post_id']}: .venv/bin/ghostwriter audit post {post['post_id']}", ""]
+    )
