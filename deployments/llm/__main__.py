@@ -4,12 +4,12 @@ It is the composition root: it knows every part and holds no logic.
 """
 
 import logging
+import os
 import sys
 
 import uvicorn
 
 from deployments.llm.app import create_app
-from deployments.llm.engine.torch_engine import TorchEngine
 from deployments.llm.fine_tuning.lineage import build_emitter
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
@@ -20,6 +20,11 @@ from shared.settings import get_settings
 
 def main() -> None:
     """Serves until it is told to stop."""
+    # OpenMP's threads spin at every barrier by default; beside other busy processes that costs a factor of five.
+    # It is read when torch is loaded, here and in the trainer, so it is set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from deployments.llm.engine.torch_engine import TorchEngine
+
     settings, shared_settings = LlmSettings(), get_settings()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     state = shared_settings.state_dir.resolve() / "llm"

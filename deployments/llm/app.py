@@ -32,7 +32,13 @@ log = logging.getLogger(__name__)
 
 
 def create_app(
-    settings: LlmSettings, engine: Engine, *, api_key: str, files: FileStore, jobs: JobStore, runner: JobRunner
+    settings: LlmSettings,
+    engine: Engine,
+    *,
+    api_key: str,
+    files: FileStore,
+    jobs: JobStore,
+    runner: JobRunner,
 ) -> FastAPI:
     """The application; an empty key leaves it open. Models load in the background once it runs."""
     started = int(time.time())
@@ -49,7 +55,9 @@ def create_app(
 
     def check_key(request: Request) -> None:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if api_key and not (scheme.lower() == "bearer" and hmac.compare_digest(key.encode(), api_key.encode())):
+        if api_key and not (
+            scheme.lower() == "bearer" and hmac.compare_digest(key.encode(), api_key.encode())
+        ):
             message = "Incorrect API key: send `Authorization: Bearer <key>`."
             raise ApiError(401, message, code="invalid_api_key")
 

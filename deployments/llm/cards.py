@@ -24,7 +24,9 @@ def draw_card(text: str, size: str = DEFAULT_SIZE) -> bytes:
     paper, accent = _colour(hue, 0.96, 0.5), _colour(hue + 0.45, 0.68, 0.75)
     gradient = Image.linear_gradient("L").rotate(30 + digest[1] % 40, expand=True).crop((70, 70, 250, 250))
     card = Image.composite(
-        Image.new("RGB", (width, height), light), Image.new("RGB", (width, height), dark), gradient.resize((width, height))
+        Image.new("RGB", (width, height), light),
+        Image.new("RGB", (width, height), dark),
+        gradient.resize((width, height)),
     )
     drawing = ImageDraw.Draw(card, "RGBA")
     _draw_rings(drawing, width, height, digest, accent)
@@ -42,7 +44,9 @@ def draw_card(text: str, size: str = DEFAULT_SIZE) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_rings(drawing: ImageDraw.ImageDraw, width: int, height: int, digest: bytes, accent: tuple[int, int, int]) -> None:
+def _draw_rings(
+    drawing: ImageDraw.ImageDraw, width: int, height: int, digest: bytes, accent: tuple[int, int, int]
+) -> None:
     centre_x, centre_y = width * (0.78 + digest[2] / 1500), height * (0.12 + digest[3] / 3000)
     step = min(width, height) / 11
     for ring in range(1, 6):

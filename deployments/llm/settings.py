@@ -20,13 +20,16 @@ class LlmSettings(BaseSettings):
     llm_chat_weights: str = ""
     llm_embedding_weights: str = ""
     cache_dir: Path = Path("~/.cache/ghostwriter")
-    llm_threads: int = Field(default=0, ge=0, description="CPU threads of torch; 0: torch decides")
+    llm_threads: int = Field(default=0, ge=0, description="CPU threads for answers; 0: half the cores")
+    llm_trainer_threads: int = Field(default=0, ge=0, description="CPU threads of a job; 0: all cores")
     llm_max_batch: int = Field(default=8, ge=1, description="generations that run at once")
     llm_max_queue: int = Field(default=32, ge=1, description="generations that run or wait; more get a 429")
     llm_max_models: int = Field(default=3, ge=1, description="fine-tuned models kept in memory")
     llm_max_file_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     llm_trainer_nice: int = Field(default=5, ge=0, le=19)
-    llm_training_timeout: float = Field(default=6 * 3600, gt=0, description="seconds a fine-tuning job may run")
+    llm_training_timeout: float = Field(
+        default=6 * 3600, gt=0, description="seconds a fine-tuning job may run"
+    )
     log_level: str = "INFO"
 
     @property

@@ -53,7 +53,7 @@ def run_job(directory: Path, settings: LlmSettings) -> None:
             batch_size=job.hyperparameters.batch_size,
             learning_rate_multiplier=job.hyperparameters.learning_rate_multiplier,
             seed=job.seed,
-            threads=settings.llm_threads,
+            threads=settings.llm_trainer_threads,
         ),
         directory / "adapter",
         report,
@@ -61,7 +61,9 @@ def run_job(directory: Path, settings: LlmSettings) -> None:
     table = [",".join(_COLUMNS), *(",".join(_cell(getattr(row, name)) for name in _COLUMNS) for row in rows)]
     write_durably(directory / METRICS_FILE, ("\n".join(table) + "\n").encode())
     seconds = round(time.monotonic() - started, 1)
-    write_durably(directory / RESULT_FILE, json.dumps({"trained_tokens": result, "seconds": seconds}).encode())
+    write_durably(
+        directory / RESULT_FILE, json.dumps({"trained_tokens": result, "seconds": seconds}).encode()
+    )
     log.info("Trained on %d tokens in %.0f s", result, seconds)
 
 

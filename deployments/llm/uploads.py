@@ -63,7 +63,9 @@ class FileStore:
     def list(self) -> "list[FileObject]":
         """All files, newest first."""
         found = (self.get(path.name) for path in self._directory.glob("file-*"))
-        return sorted((file for file in found if file), key=lambda file: (file.created_at, file.id), reverse=True)
+        return sorted(
+            (file for file in found if file), key=lambda file: (file.created_at, file.id), reverse=True
+        )
 
     def delete(self, file_id: str) -> bool:
         """Removes a file; False when there was none."""

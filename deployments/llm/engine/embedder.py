@@ -28,13 +28,17 @@ class Embedder:
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """One vector per text, in the order given; computed in order of length, to pad little."""
-        encoded = [self._tokenizer(text, truncation=True, max_length=_MAX_TOKENS)["input_ids"] for text in texts]
+        encoded = [
+            self._tokenizer(text, truncation=True, max_length=_MAX_TOKENS)["input_ids"] for text in texts
+        ]
         order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
         vectors: list[list[float]] = [[] for _ in texts]
         with self._lock:
             for start in range(0, len(order), _BATCH):
                 chosen = order[start : start + _BATCH]
-                batch = self._tokenizer.pad({"input_ids": [encoded[index] for index in chosen]}, return_tensors="pt")
+                batch = self._tokenizer.pad(
+                    {"input_ids": [encoded[index] for index in chosen]}, return_tensors="pt"
+                )
                 batch = batch.to(self._model.device)
                 hidden = self._model(**batch).last_hidden_state
                 mask = batch["attention_mask"].unsqueeze(-1)

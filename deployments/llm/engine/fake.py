@@ -28,7 +28,9 @@ from shared import contracts
 class FakeGeneration(Generation):
     """Yields one word at a time; `gate`, when given, is waited for before each word."""
 
-    def __init__(self, words: list[str], prompt_tokens: int, limit: int, gate: threading.Semaphore | None) -> None:
+    def __init__(
+        self, words: list[str], prompt_tokens: int, limit: int, gate: threading.Semaphore | None
+    ) -> None:
         self._words, self._prompt_tokens, self._limit, self._gate = words, prompt_tokens, limit, gate
         self.cancelled = threading.Event()
 

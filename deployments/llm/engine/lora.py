@@ -81,7 +81,9 @@ def train_adapter(
     held_out = [_encode(tokenizer, messages, number) for number, messages in enumerate(validation, 1)]
     model, precision = _build_model(weights)
     adapters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(adapters, lr=LEARNING_RATE * settings.learning_rate_multiplier, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        adapters, lr=LEARNING_RATE * settings.learning_rate_multiplier, weight_decay=0.0
+    )
     batches_per_epoch = -(-len(examples) // settings.batch_size)
     total = batches_per_epoch * settings.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
@@ -95,7 +97,9 @@ def train_adapter(
             with precision():
                 loss, correct, count = _forward(model, batch)
             if not torch.isfinite(loss):
-                raise ValueError(f"The loss became {loss.item()} at step {step}: use a smaller learning rate.")
+                raise ValueError(
+                    f"The loss became {loss.item()} at step {step}: use a smaller learning rate."
+                )
             (loss / count).backward()
             torch.nn.utils.clip_grad_norm_(adapters, 1.0)
             optimizer.step()
@@ -134,11 +138,15 @@ def _encode(tokenizer: Any, messages: Messages, number: int) -> _Example:
     prompt = tokenizer.apply_chat_template(list(messages[:-1]), add_generation_prompt=True, tokenize=False)
     whole = tokenizer.apply_chat_template(list(messages), tokenize=False).rstrip("\n")
     if not whole.startswith(prompt):
-        raise ValueError("The chat template of this model does not repeat its prompt; it can't be masked by prefix.")
+        raise ValueError(
+            "The chat template of this model does not repeat its prompt; it can't be masked by prefix."
+        )
     prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     answer_ids = tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"]
     if len(prompt_ids) + len(answer_ids) > MAX_TOKENS:
-        raise ValueError(f"Example {number} has {len(prompt_ids) + len(answer_ids)} tokens; {MAX_TOKENS} is the limit.")
+        raise ValueError(
+            f"Example {number} has {len(prompt_ids) + len(answer_ids)} tokens; {MAX_TOKENS} is the limit."
+        )
     return _Example(prompt_ids + answer_ids, [_IGNORED] * len(prompt_ids) + answer_ids)
 
 

@@ -4,6 +4,7 @@ It knows no HTTP and no fine-tuning job; adapters come to it as directories.
 """
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict, deque
@@ -55,8 +56,8 @@ class TorchEngine(Engine):
     def load(self) -> None:
         try:
             started = time.monotonic()
-            if self._settings.llm_threads:
-                torch.set_num_threads(self._settings.llm_threads)
+            # Decoding is bound by memory: more threads than half the cores win little and are slow beside others.
+            torch.set_num_threads(self._settings.llm_threads or max(1, (os.cpu_count() or 2) // 2))
             self._embedder = Embedder(locate_embedding_weights(self._settings.llm_embedding_weights))
             self._source = locate_chat_weights(self._settings.llm_chat_weights, self._settings.models_dir)
             self._tokenizer = AutoTokenizer.from_pretrained(self._source)
@@ -65,7 +66,12 @@ class TorchEngine(Engine):
             self._stop_tokens = _stop_tokens(self._base, self._tokenizer)
             threading.Thread(target=self._decode_forever, name="decoder", daemon=True).start()
             self._loaded = True
-            log.info("Models loaded in %.1f s on %s as %s", time.monotonic() - started, self._base.device, self._base.dtype)
+            log.info(
+                "Models loaded in %.1f s on %s as %s",
+                time.monotonic() - started,
+                self._base.device,
+                self._base.dtype,
+            )
         except Exception as error:
             log.exception("The models could not be loaded")
             self._failure = f"{type(error).__name__}: {error}"
@@ -133,7 +139,9 @@ class TorchEngine(Engine):
         with self._condition:
             running = sum(len(batch.rows) for batch in self._batches.values())
             if running + len(self._waiting) >= self._settings.llm_max_queue:
-                raise QueueFullError(f"{running + len(self._waiting)} generations run or wait; try again later.")
+                raise QueueFullError(
+                    f"{running + len(self._waiting)} generations run or wait; try again later."
+                )
             self._waiting.append(generation)
             self._condition.notify_all()
         return generation
@@ -189,7 +197,10 @@ class TorchEngine(Engine):
     def close(self) -> None:
         with self._condition:
             self._closed = True
-            for generation in [*self._waiting, *(row for batch in self._batches.values() for row in batch.rows)]:
+            for generation in [
+                *self._waiting,
+                *(row for batch in self._batches.values() for row in batch.rows),
+            ]:
                 generation.cancel()
             self._condition.notify_all()
 

@@ -59,7 +59,9 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     started = time.monotonic()
-    log.info("Converting %s (%.0f MB) once; this takes about half a minute", gguf.name, gguf.stat().st_size / 1e6)
+    log.info(
+        "Converting %s (%.0f MB) once; this takes about half a minute", gguf.name, gguf.stat().st_size / 1e6
+    )
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     log.info("Converting %s: tokenizer read after %.0f s", gguf.name, time.monotonic() - started)
     model = AutoModelForCausalLM.from_pretrained(

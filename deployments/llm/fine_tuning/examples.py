@@ -47,7 +47,9 @@ def _read_message(number: int, index: int, message: Any) -> dict[str, str]:
         raise BadExampleError(f"Line {number}: messages[{index}] is not an object.")
     role, content = message.get("role"), message.get("content")
     if role not in _ROLES:
-        raise BadExampleError(f"Line {number}: messages[{index}].role must be one of {', '.join(sorted(_ROLES))}.")
+        raise BadExampleError(
+            f"Line {number}: messages[{index}].role must be one of {', '.join(sorted(_ROLES))}."
+        )
     if not isinstance(content, str):
         raise BadExampleError(f"Line {number}: messages[{index}].content must be a string.")
     return {"role": "system" if role == "developer" else role, "content": content}

@@ -39,7 +39,9 @@ def build_emitter(spool_dir: Path) -> Emit:
                 job_name="fine_tuning_job",
                 inputs=[contracts.TRAINING_SET],
                 outputs=[contracts.ADAPTERS],
-                run_facets={"fineTuning": {key: value for key, value in details.items() if value is not None}},
+                run_facets={
+                    "fineTuning": {key: value for key, value in details.items() if value is not None}
+                },
             )
         except Exception:
             log.exception("The lineage event %s of %s could not be spooled", event_type, job.id)

@@ -115,8 +115,12 @@ class JobRunner:
                 content = self._files.content_path(file_id).read_bytes()
                 count = len(read_examples(content))
             except (BadExampleError, OSError) as error:
-                reason = str(error) if isinstance(error, BadExampleError) else "the file is gone; upload it again."
-                self._fail(job, JobFailure(code=f"invalid_{param}", message=f"{param}: {reason}", param=param))
+                reason = (
+                    str(error) if isinstance(error, BadExampleError) else "the file is gone; upload it again."
+                )
+                self._fail(
+                    job, JobFailure(code=f"invalid_{param}", message=f"{param}: {reason}", param=param)
+                )
                 return
             write_durably(directory / name, content)
             append_event(directory, f"{param}: {count} examples")
@@ -160,13 +164,17 @@ class JobRunner:
             self._finish(job, process.returncode)
         elif time.monotonic() - self._started > self._timeout:
             self._end_process()
-            self._fail(job, JobFailure(code="timeout", message=f"The job ran longer than {self._timeout:.0f} s."))
+            self._fail(
+                job, JobFailure(code="timeout", message=f"The job ran longer than {self._timeout:.0f} s.")
+            )
 
     def _finish(self, job: Job, exit_code: int) -> None:
         directory = self._store.job_dir(job.id)
         result = _read_json(directory / RESULT_FILE)
         if exit_code != 0 or result is None or "error" in result:
-            message = (result or {}).get("error") or f"The trainer ended with code {exit_code}; see trainer.log."
+            message = (result or {}).get(
+                "error"
+            ) or f"The trainer ended with code {exit_code}; see trainer.log."
             self._fail(job, JobFailure(code="training_failed", message=message))
             return
         metrics = self._files.add(

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -64,7 +64,7 @@ class JobStore:
             self._write(changed)
             return changed
 
-    def events(self, job_id: str) -> "list[Event]":
+    def events(self, job_id: str) -> Sequence[Event]:
         """The job's events, newest first."""
         return read_events(self.job_dir(job_id))[::-1]
 

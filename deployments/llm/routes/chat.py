@@ -36,7 +36,9 @@ class ChatMessage(BaseModel):
 
     def plain(self) -> dict[str, str]:
         """What the chat template takes."""
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        content = (
+            self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        )
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
@@ -107,7 +109,9 @@ async def collect(generation: Generation, request: Request) -> list[Piece]:
         generation.cancel()
 
 
-async def stream_events(generation: Generation, head: dict[str, Any], include_usage: bool) -> AsyncIterator[str]:
+async def stream_events(
+    generation: Generation, head: dict[str, Any], include_usage: bool
+) -> AsyncIterator[str]:
     """Server-sent events of an answer; closing the stream stops the generation."""
     usage: Usage | None = None
     try:

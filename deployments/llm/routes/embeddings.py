@@ -38,7 +38,9 @@ def embeddings_router(engine: Engine) -> APIRouter:
         result = await run_in_threadpool(engine.embed, texts)
         if body.dimensions not in (None, len(result.vectors[0])):
             raise ApiError(
-                400, f"This model has {len(result.vectors[0])} dimensions; leave `dimensions` out.", param="dimensions"
+                400,
+                f"This model has {len(result.vectors[0])} dimensions; leave `dimensions` out.",
+                param="dimensions",
             )
         data = [
             {"object": "embedding", "index": index, "embedding": _encode(vector, body.encoding_format)}

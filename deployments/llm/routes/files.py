@@ -35,7 +35,9 @@ def files_router(files: FileStore, max_bytes: int) -> APIRouter:
         return await run_in_threadpool(files.add, content, file.filename or "upload", purpose)
 
     @router.get("/files")
-    def list_files(purpose: str | None = None, limit: int = 10_000, after: str | None = None) -> dict[str, Any]:
+    def list_files(
+        purpose: str | None = None, limit: int = 10_000, after: str | None = None
+    ) -> dict[str, Any]:
         found = [file for file in files.list() if purpose in (None, file.purpose)]
         if after:
             ids = [file.id for file in found]
@@ -51,7 +53,9 @@ def files_router(files: FileStore, max_bytes: int) -> APIRouter:
     @router.get("/files/{file_id}/content")
     def get_content(file_id: str) -> FileResponse:
         file = find(file_id)
-        return FileResponse(files.content_path(file_id), media_type="application/octet-stream", filename=file.filename)
+        return FileResponse(
+            files.content_path(file_id), media_type="application/octet-stream", filename=file.filename
+        )
 
     @router.delete("/files/{file_id}")
     def delete_file(file_id: str) -> dict[str, Any]:

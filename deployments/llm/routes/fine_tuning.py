@@ -31,7 +31,9 @@ class HyperparametersBody(BaseModel):
 
     def resolve(self) -> Hyperparameters:
         """Defaults in the place of "auto"."""
-        return Hyperparameters(**{name: value for name, value in self.model_dump().items() if value != "auto"})
+        return Hyperparameters(
+            **{name: value for name, value in self.model_dump().items() if value != "auto"}
+        )
 
 
 class SupervisedBody(BaseModel):
@@ -67,16 +69,23 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
     def find(job_id: str) -> Job:
         job = jobs.get(job_id)
         if job is None:
-            raise ApiError(404, f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found")
+            raise ApiError(
+                404, f"Could not find fine tune: {job_id}", param="fine_tune_id", code="fine_tune_not_found"
+            )
         return job
 
     @router.post("")
     def create_job(body: JobBody) -> Job:
         if body.model != base_model:
             raise model_not_found(body.model)
-        for param, file_id in (("training_file", body.training_file), ("validation_file", body.validation_file)):
+        for param, file_id in (
+            ("training_file", body.training_file),
+            ("validation_file", body.validation_file),
+        ):
             if file_id is not None and files.get(file_id) is None:
-                raise ApiError(400, f"{param}: file {file_id} does not exist.", param=param, code="invalid_file")
+                raise ApiError(
+                    400, f"{param}: file {file_id} does not exist.", param=param, code="invalid_file"
+                )
         chosen = body.method.supervised.hyperparameters if body.method else body.hyperparameters
         hyperparameters = (chosen or HyperparametersBody()).resolve()
         job = jobs.create(
@@ -96,7 +105,11 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
     def list_jobs(
         request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 20, after: str | None = None
     ) -> dict[str, Any]:
-        wanted = {match[1]: value for key, value in request.query_params.items() if (match := _METADATA_QUERY.fullmatch(key))}
+        wanted = {
+            match[1]: value
+            for key, value in request.query_params.items()
+            if (match := _METADATA_QUERY.fullmatch(key))
+        }
         return _page([job for job in jobs.list() if wanted.items() <= job.metadata.items()], limit, after)
 
     @router.get("/{job_id}")

@@ -35,7 +35,9 @@ def images_router() -> APIRouter:
             raise model_not_found(body.model)
         size = DEFAULT_SIZE if body.size in (None, "auto") else str(body.size)
         if size not in SIZES:
-            raise ApiError(400, f"'{size}' is not one of {', '.join(SIZES)}.", param="size", code="invalid_size")
+            raise ApiError(
+                400, f"'{size}' is not one of {', '.join(SIZES)}.", param="size", code="invalid_size"
+            )
         image = await run_in_threadpool(draw_card, body.prompt, size)
         data = [{"b64_json": base64.b64encode(image).decode()}]
         return {"created": int(time.time()), "data": data, "size": size, "output_format": "png"}
