@@ -103,6 +103,7 @@ def stop(config: StackConfig, declared: Sequence[Component], report: Report) -> 
                 report.say(f"stopping {', '.join(alive)}")
                 supervisor.stop(alive)
         supervisor.shut_down()
+        orphans.wait_for_end(daemon)
     swept = orphans.sweep(remembered)
     orphans.get_file(config).unlink(missing_ok=True)
     return swept

@@ -99,7 +99,9 @@ def down(config: StackConfig, *, report: Report) -> None:
 
 
 def status(config: StackConfig) -> list[ComponentStatus]:
-    """Every component as it is now, those included that this machine cannot have."""
+    """Every component as it is now, those included that this machine cannot have; none before the first start."""
+    if not config.secrets_dir.is_dir():
+        return []
     prepare(config)
     states = Supervisor(config).list_states()
     declared = declare_all(config)
@@ -126,6 +128,8 @@ def _describe_state(component: Component, process: ProcessState | None, is_ready
 def info(config: StackConfig) -> list[dict[str, Any]]:
     """Name, url, state, user and password file of every component, for programs."""
     rows = status(config)
+    if not rows:
+        return []
     declared = {one.name: one for one in declare_all(config)}
     return [describe(declared[row.name], row) for row in rows]
 

@@ -75,6 +75,12 @@ def sweep(processes: dict[int, float]) -> int:
     return len(victims)
 
 
+def wait_for_end(pid: int, seconds: float = 5) -> None:
+    """Give a process that is ending by itself the time to do so."""
+    with contextlib.suppress(psutil.Error):
+        psutil.Process(pid).wait(timeout=seconds)
+
+
 def get_file(config: StackConfig) -> Path:
     return config.run_dir / "processes.json"
 

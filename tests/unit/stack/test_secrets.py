@@ -1,0 +1,48 @@
+"""Secrets are made once, private, and enough for every field that the settings name."""
+
+import json
+import stat
+from pathlib import Path
+
+from shared.settings import Secrets
+from stack.secrets import GENERATORS, ensure_secrets
+
+
+def test_made_once_and_kept(tmp_path: Path) -> None:
+    made = ensure_secrets(tmp_path)
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(GENERATORS) <= set(made)
+    assert ensure_secrets(tmp_path) == []
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_nobody_else_reads_them(tmp_path: Path) -> None:
+    ensure_secrets(tmp_path)
+    (tmp_path / "llm_api_key").chmod(0o644)
+    ensure_secrets(tmp_path)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
+
+def test_every_secret_of_the_settings_is_generated() -> None:
+    assert set(Secrets.model_fields) <= set(GENERATORS)
+
+
+def test_a_key_of_ones_own_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "llm_api_key").write_text("sk-of-another-provider")
+    ensure_secrets(tmp_path)
+    assert (tmp_path / "llm_api_key").read_text() == "sk-of-another-provider"
+
+
+def test_airflow_passwords_follow_the_secrets(tmp_path: Path) -> None:
+    ensure_secrets(tmp_path)
+    (tmp_path / "admin_password").write_text("changed")
+    ensure_secrets(tmp_path)
+    passwords = json.loads((tmp_path / "ingest_airflow_passwords").read_text())
+    assert passwords == {"admin": "changed", "serving": (tmp_path / "ingest_service_password").read_text()}
+
+
+def test_jwt_secrets_are_long_and_differ(tmp_path: Path) -> None:
+    ensure_secrets(tmp_path)
+    ingest, training = ((tmp_path / f"{name}_jwt_secret").read_text() for name in ("ingest", "training"))
+    assert min(len(ingest), len(training)) >= 64 and ingest != training
