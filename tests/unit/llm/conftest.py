@@ -1,0 +1,69 @@
+"""The application on the fake engine, with a trainer that is a few lines of Python."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from fastapi.testclient import TestClient
+
+from deployments.llm.app import create_app
+from deployments.llm.engine.fake import FakeEngine
+from deployments.llm.fine_tuning.job import Job
+from deployments.llm.fine_tuning.runner import JobRunner
+from deployments.llm.fine_tuning.store import JobStore
+from deployments.llm.settings import LlmSettings
+from deployments.llm.uploads import FileStore
+
+KEY = "test-key"
+QUICK_TRAINER = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[-1])
+(folder / "adapter").mkdir()
+(folder / "metrics.csv").write_text("step,train_loss\\n1,2.5\\n")
+(folder / "result.json").write_text(json.dumps({"trained_tokens": 12}))
+"""
+
+
+class Server(NamedTuple):
+    """A running application and what is behind it."""
+
+    client: TestClient
+    engine: FakeEngine
+    jobs: JobStore
+    lineage: list[tuple[str, str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers over one state folder, as restarts do."""
+    running: list[TestClient] = []
+
+    def start_server(engine: FakeEngine | None = None, trainer: str = QUICK_TRAINER) -> Server:
+        engine = engine or FakeEngine()
+        files, jobs = FileStore(tmp_path / "files"), JobStore(tmp_path / "jobs")
+        lineage: list[tuple[str, str]] = []
+
+        def emit(event_type: str, run_id: str, job: Job) -> None:
+            lineage.append((event_type, job.id))
+
+        command = [sys.executable, "-c", trainer]
+        runner = JobRunner(
+            jobs, files, command=command, environment=None, emit=emit, on_model=engine.register_adapter
+        )
+        app = create_app(LlmSettings(), engine, api_key=KEY, files=files, jobs=jobs, runner=runner)
+        client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"}, raise_server_exceptions=False)
+        client.__enter__()
+        running.append(client)
+        return Server(client, engine, jobs, lineage)
+
+    yield start_server
+    for client in running:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def server(start: Callable[..., Server]) -> Server:
+    """A server whose trainer succeeds at once."""
+    return start()

@@ -1,0 +1,149 @@
+"""Fine-tuning jobs with a real process in the trainer's place."""
+
+import json
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from deployments.llm.engine.answer_text import AnswerText
+from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
+from shared import contracts
+
+GOOD = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})
+JOBS = "/v1/fine_tuning/jobs"
+ENDLESS = "import time; time.sleep(60)"
+
+
+def create(server, content=GOOD, **fields):
+    sent = {"file": ("set.jsonl", content.encode())}
+    file = server.client.post("/v1/files", files=sent, data={"purpose": "fine-tune"}).json()
+    body = {"model": contracts.LOCAL_CHAT_MODEL, "training_file": file["id"], **fields}
+    answer = server.client.post(JOBS, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def wait_for(server, job, *statuses):
+    deadline = time.monotonic() + 20
+    while (now := server.client.get(f"{JOBS}/{job['id']}").json())["status"] not in statuses:
+        assert time.monotonic() < deadline, now
+        time.sleep(0.05)
+    return now
+
+
+def pid_of(server, job):
+    path = server.jobs.job_dir(job["id"]) / "process.json"
+    deadline = time.monotonic() + 10
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return json.loads(path.read_text())["pid"]
+
+
+def is_alive(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_job_makes_a_model_that_answers_now_and_after_a_restart(server, start):
+    job = create(server, suffix="Our Voice", metadata={"set": "s1"}, hyperparameters={"n_epochs": 2})
+    done = wait_for(server, job, "succeeded", "failed")
+    model = done["fine_tuned_model"]
+    assert model == f"ft:{contracts.LOCAL_CHAT_MODEL}:our-voice:{job['id'][-8:]}"
+    assert (done["trained_tokens"], done["hyperparameters"]["n_epochs"]) == (12, 2)
+    assert server.client.get(f"/v1/files/{done['result_files'][0]}/content").text.startswith("step,")
+    chat = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+    assert server.client.post("/v1/chat/completions", json=chat).status_code == 200
+    assert server.lineage == [("START", job["id"]), ("COMPLETE", job["id"])]
+    messages = [event["message"] for event in server.client.get(f"{JOBS}/{job['id']}/events").json()["data"]]
+    assert messages[-1] == "Created fine-tuning job"
+    assert messages[0] == "The job has successfully completed"
+
+    again = start()
+    assert again.client.post("/v1/chat/completions", json=chat).status_code == 200
+    assert model in [item["id"] for item in again.client.get("/v1/models").json()["data"]]
+    assert len(again.client.get(JOBS, params={"metadata[set]": "s1"}).json()["data"]) == 1
+    assert again.client.get(JOBS, params={"metadata[set]": "s2"}).json()["data"] == []
+
+
+def test_a_bad_file_fails_with_its_line(server):
+    failed = wait_for(server, create(server, GOOD + "\n\n{oops"), "failed", "succeeded")
+    assert failed["error"]["param"] == "training_file"
+    assert "Line 3" in failed["error"]["message"]
+
+
+def test_a_trainer_that_breaks_fails_the_job(start):
+    server = start(trainer="import sys; sys.exit(3)")
+    failed = wait_for(server, create(server), "failed")
+    assert "code 3" in failed["error"]["message"]
+    assert server.lineage[-1][0] == "FAIL"
+
+
+def test_cancelling_ends_the_process_and_the_next_job_waits_its_turn(start):
+    server = start(trainer=ENDLESS)
+    first, second = create(server), create(server)
+    wait_for(server, first, "running")
+    pid = pid_of(server, first)
+    assert wait_for(server, second, "queued")["status"] == "queued"
+    assert server.client.post(f"{JOBS}/{first['id']}/cancel").json()["status"] == "cancelled"
+    wait_for(server, second, "running")
+    assert not is_alive(pid)
+    again = server.client.post(f"{JOBS}/{first['id']}/cancel")
+    assert (again.status_code, again.json()["error"]["code"]) == (400, "job_ended")
+
+
+def test_after_a_kill_the_job_runs_again_and_the_leftover_process_ends(server, start):
+    # The state that a kill -9 of the server leaves: a running job, its process alive.
+    leftover = subprocess.Popen([sys.executable, "-c", ENDLESS])
+    job = wait_for(server, create(server), "succeeded")
+    directory = server.jobs.job_dir(job["id"])
+    left = {**job, "status": "running", "fine_tuned_model": None, "finished_at": None, "result_files": []}
+    (directory / "job.json").write_text(json.dumps(left))
+    (directory / "adapter").rmdir()
+    created = psutil.Process(leftover.pid).create_time()
+    (directory / "process.json").write_text(json.dumps({"pid": leftover.pid, "create_time": created}))
+    again = start()
+    done = wait_for(again, job, "succeeded", "failed")
+    assert done["status"] == "succeeded"
+    assert not is_alive(leftover.pid)
+
+
+@pytest.mark.parametrize("change", [{"model": "nope"}, {"training_file": "file-00000000"}])
+def test_a_job_on_nothing_is_refused(server, change):
+    answer = server.client.post(
+        JOBS, json={"model": contracts.LOCAL_CHAT_MODEL, "training_file": "x", **change}
+    )
+    assert answer.status_code in (400, 404)
+    assert answer.json()["error"]["param"] in ("model", "training_file")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no example"),
+        ("[]", "Line 1: no list"),
+        (GOOD + '\n{"messages": [{"role": "user", "content": "a"}]}', "Line 2: the last message"),
+        ('{"messages": [{"role": "robot", "content": "a"}]}', r"Line 1: messages\[0\].role"),
+        ('{"messages": [{"role": "user", "content": 1}]}', r"messages\[0\].content"),
+        ('{"messages": [{"role": "assistant", "content": " "}]}', "empty"),
+    ],
+)
+def test_bad_examples_are_named(content, message):
+    with pytest.raises(BadExampleError, match=message):
+        read_examples(content.encode())
+
+
+def test_answer_text_holds_back_what_may_become_a_stop_sequence():
+    answer = AnswerText(["END"])
+    assert answer.push("one E") == "one "
+    assert answer.push("one Ex") == "Ex"
+    assert answer.push("one Ex EN") == " "
+    assert answer.push("one Ex END more") == ""
+    assert answer.stopped
+
+
+def test_answer_text_holds_back_half_a_character():
+    answer = AnswerText()
+    assert answer.push("caf\ufffd") == "caf"
+    assert answer.push("café") == "é"

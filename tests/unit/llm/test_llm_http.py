@@ -1,0 +1,151 @@
+"""The OpenAI-shaped routes over the fake engine."""
+
+import asyncio
+import base64
+import io
+import json
+import struct
+import threading
+
+import pytest
+from PIL import Image
+
+from deployments.llm.engine.fake import FakeEngine
+from deployments.llm.engine.port import GenerationRequest
+from deployments.llm.routes.chat import stream_events
+from shared import contracts
+
+CHAT = {"model": contracts.LOCAL_CHAT_MODEL, "messages": [{"role": "user", "content": "one two three four"}]}
+CHAT_PATH = "/v1/chat/completions"
+
+
+def test_a_wrong_key_is_turned_away_everywhere_but_at_health(server):
+    for value in ("Bearer wrong", "", "test-key"):
+        answer = server.client.post(CHAT_PATH, json=CHAT, headers={"Authorization": value})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert server.client.get("/health", headers={"Authorization": ""}).status_code == 200
+
+
+def test_health_is_loading_until_the_engine_is_ready(start):
+    server = start(FakeEngine(ready=False))
+    answer = server.client.get("/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "loading")
+    answer = server.client.post(CHAT_PATH, json=CHAT)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
+
+
+def test_models(server):
+    ids = [model["id"] for model in server.client.get("/v1/models").json()["data"]]
+    assert ids == [contracts.LOCAL_CHAT_MODEL, contracts.LOCAL_EMBEDDING_MODEL, contracts.LOCAL_IMAGE_MODEL]
+    assert server.client.get(f"/v1/models/{ids[0]}").json()["id"] == ids[0]
+    missing = server.client.get("/v1/models/nope")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_an_answer_with_usage(server):
+    body = server.client.post(CHAT_PATH, json=CHAT).json()
+    assert body["choices"][0]["message"]["content"] == "one two three four"
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert body["usage"] == {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_an_answer_is_cut_at_its_limit(server, name):
+    choice = server.client.post(CHAT_PATH, json={**CHAT, name: 2}).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("one two", "length")
+
+
+def test_a_stream_carries_the_same_text_and_ends_with_usage(server):
+    body = {**CHAT, "stream": True, "stream_options": {"include_usage": True}, "stop": " four"}
+    text = server.client.post(CHAT_PATH, json=body).text
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    deltas = [event["choices"][0]["delta"].get("content", "") for event in events if event["choices"]]
+    assert "".join(deltas) == "one two three"
+    assert events[-1]["usage"]["completion_tokens"] == 3
+    assert events[-2]["choices"][0]["finish_reason"] == "stop"
+    assert text.endswith("data: [DONE]\n\n")
+
+
+def test_an_abandoned_stream_stops_its_generation():
+    engine = FakeEngine(gate=threading.Semaphore(1))
+    engine.load()
+    generation = engine.generate(GenerationRequest(contracts.LOCAL_CHAT_MODEL, CHAT["messages"]))
+
+    async def read_a_little():
+        events = stream_events(generation, {"id": "x"}, False)
+        await anext(events)
+        await anext(events)
+        await events.aclose()
+
+    asyncio.run(read_a_little())
+    assert generation.cancelled.is_set()
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"model": "nope"}, 404, "model_not_found"),
+        ({"messages": [{"role": "user", "content": "word " * 300}]}, 400, "context_length_exceeded"),
+        ({"max_tokens": 500}, 400, "context_length_exceeded"),
+        ({"messages": []}, 400, None),
+        ({"temperature": 3}, 400, None),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, None),
+    ],
+)
+def test_bad_requests_are_answered_in_openais_shape(server, change, status, code):
+    answer = server.client.post(CHAT_PATH, json={**CHAT, **change})
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["code"] == code and error["message"]
+
+
+def test_a_full_queue_is_a_429(start):
+    answer = start(FakeEngine(max_queue=0)).client.post(CHAT_PATH, json=CHAT)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
+
+
+def test_an_unknown_path_is_answered_in_openais_shape(server):
+    answer = server.client.get("/v1/nothing")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
+
+
+def test_embeddings_as_numbers_and_as_base64_are_the_same(server):
+    def embed(**change):
+        body = {"model": contracts.LOCAL_EMBEDDING_MODEL, "input": ["a", "b"], **change}
+        return server.client.post("/v1/embeddings", json=body)
+
+    numbers = [item["embedding"] for item in embed().json()["data"]]
+    for vector, item in zip(numbers, embed(encoding_format="base64").json()["data"], strict=True):
+        assert struct.unpack("<8f", base64.b64decode(item["embedding"])) == pytest.approx(vector)
+    assert numbers[0] != numbers[1]
+    assert embed(input="b").json()["data"][0]["embedding"] == numbers[1]
+    assert embed(model="x").status_code == 404
+    assert embed(input=[]).status_code == 400
+    assert embed(dimensions=3).json()["error"]["param"] == "dimensions"
+
+
+def test_an_image_has_its_size_and_depends_on_the_words_alone(server):
+    def draw(prompt, size="512x512"):
+        answer = server.client.post("/v1/images/generations", json={"prompt": prompt, "size": size})
+        return base64.b64decode(answer.json()["data"][0]["b64_json"])
+
+    first = draw("A promise, not a file check")
+    assert Image.open(io.BytesIO(first)).size == (512, 512)
+    assert Image.open(io.BytesIO(draw("Wide " * 60, "1536x1024"))).size == (1536, 1024)
+    assert first == draw("A promise, not a file check")
+    assert first != draw("Another")
+    refused = server.client.post("/v1/images/generations", json={"prompt": "x", "size": "3x3"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "size")
+
+
+def test_files_come_back_as_they_were_sent(server):
+    content = b'{"messages": []}\n'
+    sent = {"file": ("set.jsonl", content)}
+    file = server.client.post("/v1/files", files=sent, data={"purpose": "fine-tune"}).json()
+    assert (file["filename"], file["bytes"], file["purpose"]) == ("set.jsonl", len(content), "fine-tune")
+    assert server.client.get(f"/v1/files/{file['id']}/content").content == content
+    assert [item["id"] for item in server.client.get("/v1/files").json()["data"]] == [file["id"]]
+    assert server.client.delete(f"/v1/files/{file['id']}").json()["deleted"] is True
+    assert server.client.get(f"/v1/files/{file['id']}").status_code == 404
+    assert server.client.post("/v1/files", files=sent, data={"purpose": "other"}).status_code == 400
