@@ -21,8 +21,8 @@ class AirflowError(RuntimeError):
     """Airflow refused or can't be reached; the message says what to do."""
 
 
-class _Unavailable(AirflowError):
-    """Worth another try."""
+class AirflowUnavailable(AirflowError):
+    """Nobody answers, or only for the moment: worth another try, later."""
 
 
 class AirflowApi:
@@ -106,8 +106,10 @@ class AirflowApi:
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential_jitter(multiplier=self._wait_seconds / 2, max=10, jitter=self._wait_seconds / 2),
-            retry=retry_if_exception_type(_Unavailable),
+            wait=wait_exponential_jitter(
+                multiplier=self._wait_seconds / 2, max=10, jitter=self._wait_seconds / 2
+            ),
+            retry=retry_if_exception_type(AirflowUnavailable),
             reraise=True,
         )
         return cast(dict[str, Any], retrying(self._call_once, method, path, request))
@@ -143,9 +145,9 @@ class AirflowApi:
         try:
             answer = self._client.request(method, path, **request)
         except httpx.TransportError as error:
-            raise _Unavailable(
+            raise AirflowUnavailable(
                 f"{self.base_url} can't be reached ({type(error).__name__}): is Airflow up?"
             ) from error
         if answer.status_code in (429, 500, 502, 503, 504):
-            raise _Unavailable(f"{self.base_url} answered {answer.status_code} to {method} {path}.")
+            raise AirflowUnavailable(f"{self.base_url} answered {answer.status_code} to {method} {path}.")
         return answer
