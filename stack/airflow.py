@@ -24,6 +24,14 @@ HEALTH_FIELDS: Final[Mapping[str, str]] = {
 }
 AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 
+# No source code, no task arguments: a lineage event goes to people who may see neither.
+EMISSION_POLICY = [
+    {
+        "scope": {},
+        "controls": {"include_source_code": False, "include_full_task_info": False, "hook_lineage": False},
+    }
+]
+
 
 def build_environment(config: StackConfig, deployment: str, port: int, service_user: str) -> dict[str, str]:
     """The environment of all components of `deployment`; secrets included, so it goes to a private file only."""
@@ -66,7 +74,7 @@ def build_environment(config: StackConfig, deployment: str, port: int, service_u
         "AIRFLOW__OPENLINEAGE__NAMESPACE": f"ghostwriter-{deployment}",
         "AIRFLOW__OPENLINEAGE__EXTRACTORS": "shared.orchestration.extractor.TaskExtractor",
         "AIRFLOW__OPENLINEAGE__EXECUTE_IN_THREAD": "True",
-        "AIRFLOW__OPENLINEAGE__EMISSION_POLICY": json.dumps({"include_source_code": False}),
+        "AIRFLOW__OPENLINEAGE__EMISSION_POLICY": json.dumps(EMISSION_POLICY),
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
             {
                 "type": "file",

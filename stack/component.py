@@ -63,6 +63,7 @@ class Component:
     """For a one-shot: it is skipped while the last success bore this stamp."""
     start_seconds: float = 120.0
     stop_seconds: int = 10
+    stop_signal: str = "TERM"
     group: str = ""
     """The deployment it belongs to, as in `make up D=ingest`."""
     url: str = ""

@@ -15,6 +15,7 @@ from stack import driver, first_post, first_run, marquez, preflight, weaviate_bi
 from stack.component import Component, Unavailable, select
 from stack.config import StackConfig
 from stack.declarations import declare, declare_all
+from stack.postgres_home import remove_outside_folder
 from stack.report import Report
 from stack.secrets import ensure_secrets
 from stack.supervisor import ProcessState, Supervisor, get_log_file
@@ -184,7 +185,9 @@ def logs(
 def clean(config: StackConfig, *, report: Report) -> None:
     """Stop everything and remove the state folder; asking is the caller's duty."""
     down(config, report=report)
-    shutil.rmtree(config.state_dir, ignore_errors=False) if config.state_dir.is_dir() else None
+    remove_outside_folder(config.state_dir)
+    if config.state_dir.is_dir():
+        shutil.rmtree(config.state_dir)
     report.say(f"removed {config.state_dir}")
 
 

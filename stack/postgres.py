@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from stack.postgres_home import prepare_binaries, prepare_data_folder
+
 DATABASES = ("ledger", "ingest", "training", "mlflow", "marquez")
 """One database for each, owned by a role of the same name; its password is the secret `<name>_db_password`."""
 
@@ -102,13 +104,11 @@ def remove_stale_pid_file(data: Path) -> None:
         pid_file.unlink(missing_ok=True)
 
 
-def serve(data: Path, port: int, password: str) -> None:
+def serve(state_dir: Path, port: int, password: str) -> None:
     """Make the cluster where there is none, then become the server."""
-    binaries = find_binaries()
     account = find_account()
-    data.parent.mkdir(parents=True, exist_ok=True)
-    if account:
-        os.chown(data.parent, account.pw_uid, account.pw_gid)
+    binaries = prepare_binaries(find_binaries(), state_dir, account)
+    data = prepare_data_folder(state_dir, account)
     make_cluster(binaries, data, password, account)
     remove_stale_pid_file(data)
     if account:
@@ -153,7 +153,7 @@ def main() -> None:
         return (state_dir / "secrets" / name).read_text(encoding="utf-8").strip()
 
     if step == "serve":
-        serve(state_dir / "postgres" / "data", port, read_secret("postgres_password"))
+        serve(state_dir, port, read_secret("postgres_password"))
     else:
         passwords = {name: read_secret(f"{name}_db_password") for name in DATABASES}
         make_databases(port, read_secret("postgres_password"), passwords)
