@@ -3,7 +3,7 @@
 It knows no database and no picture: it takes events as dicts and gives nodes and edges.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -155,7 +155,7 @@ def _job_node(run: Run, runs: int) -> JobNode:
         ended_at=run.ended_at,
         runs=runs,
         error=(facets.get("errorMessage") or {}).get("message"),
-        details=(facets.get("ghostwriter") or {}).get("details") or {},
+        details=_read_details(facets),
     )
 
 
@@ -174,7 +174,7 @@ def _describe(node: DatasetNode, item: dict[str, Any], sided: dict[str, Any] | N
     node.version = (facets.get("version") or {}).get("datasetVersion") or node.version
     node.row_count = counts.get("rowCount", node.row_count)
     node.size = counts.get("size", node.size)
-    node.details = (facets.get("ghostwriter") or {}).get("details") or node.details
+    node.details = _read_details(facets) or node.details
 
 
 def _time(event: Event) -> datetime:
@@ -184,3 +184,9 @@ def _time(event: Event) -> datetime:
 def _parse(time: str) -> datetime:
     parsed = datetime.fromisoformat(time)
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _read_details(facets: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run or dataset says under `ghostwriter`: straight in the facet, or under `details` from Airflow tasks."""
+    facet = facets.get("ghostwriter") or {}
+    return facet.get("details") or {key: value for key, value in facet.items() if not key.startswith("_")}

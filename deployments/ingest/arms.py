@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 MAP_INDEX = "{{ batch_label }}"
 
 
-def plan(run_id: str) -> dict[str, list[dict[str, Any]]]:
-    """The plan; a folder that can't be used fails at once, because trying again won't mend it."""
+def plan(run_id: str) -> dict[str, int]:
+    """The plan's counts; a folder that can't be used fails at once, because trying again won't mend it."""
     from deployments.ingest import tasks
     from deployments.ingest.sources import KnowledgeError
 
@@ -41,8 +41,20 @@ def report_problems(run_id: str) -> None:
         log.error("%s is not in the knowledge base as it is now: %s", problem["uri"], problem["message"])
 
 
-def build_arm(source: str, batches: Any, documents: Asset, chunks: Asset) -> TaskGroup:
-    """The task group of a source; each step is mapped over the batches, named after its documents."""
+def publish(context: Mapping[str, Any]) -> str | None:
+    """Tell training; skipped where it is down, because its own daily run and the next ingest make up for it."""
+    from deployments.ingest import tasks
+    from shared.airflow import AirflowUnavailable
+
+    try:
+        return tasks.publish(get_settings(), describe_run(context))
+    except AirflowUnavailable as error:
+        log.error("%s The knowledge base stands; the next run publishes it.", error)
+        raise AirflowSkipException(str(error)) from error
+
+
+def build_arm(source: str, documents: Asset, chunks: Asset) -> TaskGroup:
+    """The task group of a source; extract makes batches, each later step is mapped over them and named after them."""
 
     def start(batch: Mapping[str, Any]) -> str:
         context = get_current_context()
@@ -51,12 +63,11 @@ def build_arm(source: str, batches: Any, documents: Asset, chunks: Asset) -> Tas
 
     with TaskGroup(group_id=source, group_display_name=f"🗂️ {source}") as arm:
 
-        @task(map_index_template=MAP_INDEX)
-        def extract(batch: dict[str, Any]) -> dict[str, Any]:
+        @task
+        def extract(run_id: str) -> list[dict[str, Any]]:
             from deployments.ingest import tasks
 
-            tasks.extract(get_settings(), start(batch), batch)
-            return batch
+            return tasks.extract(get_settings(), run_id, source)
 
         @task(map_index_template=MAP_INDEX)
         def split(batch: dict[str, Any]) -> dict[str, Any]:
@@ -83,8 +94,7 @@ def build_arm(source: str, batches: Any, documents: Asset, chunks: Asset) -> Tas
             )
             return written
 
-        extracted = extract.expand(batch=batches)
-        ingest.expand(batch=prepare.expand(batch=split.expand(batch=extracted)))
+        ingest.expand(batch=prepare.expand(batch=split.expand(batch=extract())))
     return arm
 
 

@@ -5,13 +5,14 @@ They know no Airflow; the Dag files call them.
 
 import logging
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from deployments.ingest import composition, ledger, sync
 from deployments.ingest.batches import RunFolder
 from deployments.ingest.plan import make_batches, plan_sync
 from deployments.ingest.publication import publish_newest
-from deployments.ingest.sources import list_sources, scan_sources
+from deployments.ingest.sources import SourceDocument, read_document, scan_sources
 from deployments.ingest.splitting import find_title, split_text
 from shared.contracts import chunk_id
 from shared.settings import Settings
@@ -34,10 +35,9 @@ def create_collection(settings: Settings) -> None:
         store.create_collection()
 
 
-def plan(settings: Settings, run_id: str) -> dict[str, list[Batch]]:
-    """Batches to write, by source; the whole plan goes to the run's folder. Raises KnowledgeError."""
-    folder = composition.knowledge_dir(settings)
-    documents, problems = scan_sources(folder)
+def plan(settings: Settings, run_id: str) -> dict[str, int]:
+    """Write the plan to the run's folder; its counts. Raises KnowledgeError."""
+    documents, problems = scan_sources(composition.knowledge_dir(settings))
     with composition.create_ledger(settings)() as session:
         current = ledger.read_current(session)
     planned = plan_sync(
@@ -48,13 +48,7 @@ def plan(settings: Settings, run_id: str) -> dict[str, list[Batch]]:
     paths = [{**asdict(d), "path": str(d.path)} for d in planned.to_write]
     run.write(PLAN, [{"write": paths, "removed": planned.removed}])
     log.info("plan: %s, %d files with problems", planned.summarize(), len(problems))
-    return {
-        source: [
-            {**batch, "source": source}
-            for batch in make_batches([d for d in planned.to_write if d.source == source])
-        ]
-        for source in list_sources(folder)
-    }
+    return {**planned.summarize(), "problems": len(problems)}
 
 
 def list_problems(settings: Settings, run_id: str) -> list[dict[str, str]]:
@@ -62,24 +56,27 @@ def list_problems(settings: Settings, run_id: str) -> list[dict[str, str]]:
     return RunFolder(settings.state_dir, run_id).read(PROBLEMS)
 
 
-def extract(settings: Settings, run_id: str, batch: Batch) -> int:
-    """Read the batch's files; how many characters. A file that changed since the plan is left to the next run."""
+def extract(settings: Settings, run_id: str, source: str) -> list[Batch]:
+    """Read a source's new and changed files into batches; a file that changed since the plan waits for the next run."""
     run = RunFolder(settings.state_dir, run_id)
-    wanted = set(batch["uris"])
-    rows = []
-    documents, _ = scan_sources(composition.knowledge_dir(settings))
-    now = {document.uri: document for document in documents}
-    for planned in run.read(PLAN)[0]["write"]:
-        if planned["uri"] not in wanted:
-            continue
-        document = now.get(planned["uri"])
-        if document is None or document.content_hash != planned["content_hash"]:
-            log.warning("%s changed while this run was at work: the next run takes it", planned["uri"])
-            continue
-        text = document.path.read_text(encoding="utf-8-sig")
-        rows.append({"document": {**planned, "title": find_title(text, document.path.stem)}, "text": text})
-    run.write(name(batch, "extract"), rows)
-    return sum(len(row["text"]) for row in rows)
+    planned = [SourceDocument(**{**row, "path": Path(row["path"])}) for row in run.read(PLAN)[0]["write"]]
+    documents = [d for d in planned if d.source == source and read_document(source, d.path, d.uri) == d]
+    if gone := sum(d.source == source for d in planned) - len(documents):
+        log.warning("%d files changed while this run was at work: the next run takes them", gone)
+    batches: list[Batch] = []
+    for made in make_batches(documents):
+        batch: Batch = {**made, "source": source}
+        rows = []
+        for document in (d for d in documents if d.uri in batch["uris"]):
+            text = document.path.read_text(encoding="utf-8-sig")
+            title = find_title(text, document.path.stem)
+            rows.append(
+                {"document": {**asdict(document), "path": str(document.path), "title": title}, "text": text}
+            )
+        run.write(name(batch, "extract"), rows)
+        batches.append(batch)
+    log.info("%s: %d documents in %d batches", source, len(documents), len(batches))
+    return batches
 
 
 def split(settings: Settings, run_id: str, batch: Batch) -> int:

@@ -170,8 +170,10 @@ class WeaviateStore(VectorStore):
     def _explain(self, error: Exception) -> str:
         host, port, _ = self._address
         text = str(error)
-        if "401" in text or "403" in text or "PERMISSION_DENIED" in text or "forbidden" in text.lower():
-            return f"Weaviate at {host}:{port} refused the API key: check the secrets weaviate_api_key, weaviate_reader_key."
+        if any(word in text.lower() for word in ("401", "403", "permission_denied", "forbidden")):
+            return (
+                f"Weaviate at {host}:{port} refused the key: check weaviate_api_key and weaviate_reader_key."
+            )
         return f"Weaviate at {host}:{port} failed: {text[:300]}"
 
 

@@ -1,10 +1,10 @@
 """### 📚 Ingest the knowledge base
 
 Keeps Weaviate in step with the files in `content/knowledge/<source>/`: only documents that are new, changed or gone are
-touched. Each source has its own arm **extract → split → prepare → ingest**, mapped over batches. The
-order is what makes a crash harmless: write new, verify, delete old, commit the ledger last.
+touched. Each source has its own arm **extract → split → prepare → ingest**, mapped over batches. The order
+makes a crash harmless: write new, verify, delete old, commit the ledger last.
 
-Runs daily and whenever a source's asset is updated (`ghostwriter knowledge sync`, the desk, a script or `curl`). Its last
+Runs daily and whenever a source's asset is updated (`ghostwriter knowledge sync`, the desk, a script, `curl`). Its last
 task tells the training deployment over REST. Files that can't be read are named by **report_problems**, and keep their
 earlier version.
 """
@@ -42,8 +42,8 @@ def ingest_knowledge_base() -> None:
 
         tasks.create_collection(get_settings())
 
-    @task(task_display_name="🗺️ Plan", trigger_rule="none_failed_min_one_success", multiple_outputs=True)
-    def plan(run_id: str) -> dict[str, list[dict]]:
+    @task(task_display_name="🗺️ Plan", trigger_rule="none_failed_min_one_success")
+    def plan(run_id: str) -> dict[str, int]:
         return arms.plan(run_id)
 
     @task(task_display_name="⚠️ Report problems")
@@ -63,9 +63,7 @@ def ingest_knowledge_base() -> None:
 
     @task(task_display_name="📣 Publish")
     def publish() -> str | None:
-        from deployments.ingest import tasks
-
-        return tasks.publish(get_settings(), arms.describe_run(get_current_context()))
+        return arms.publish(get_current_context())
 
     checked, planned = check_collection(), plan()
     checked >> create_collection() >> planned
@@ -74,7 +72,7 @@ def ingest_knowledge_base() -> None:
     planned >> report_problems()
     planned >> committed >> publish()
     for source in SOURCES:
-        arms.build_arm(source, planned[source], DOCUMENTS, CHUNKS) >> committed
+        planned >> arms.build_arm(source, DOCUMENTS, CHUNKS) >> committed
 
 
 ingest_knowledge_base()

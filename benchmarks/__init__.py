@@ -1,0 +1,1 @@
+"""Figures of the running stack; never part of a test."""

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from deployments.ingest.sources import MAX_BYTES, KnowledgeError, list_sources, scan_sources
+
+
+def fill(folder: Path) -> Path:
+    for name, content in {
+        "guides/assets.md": b"# Assets\n\nAn asset is data.",
+        "guides/deep/hooks.md": "# Häkchen\n".encode(),
+        "notes/one.txt": b"\xef\xbb\xbfone",
+        "guides/.hidden.md": b"secret",
+        ".git/config.md": b"not a source",
+        "guides/binary.md": b"a\0b",
+        "guides/latin.md": "é".encode("latin-1"),
+        "guides/empty.md": b" \n",
+        "guides/paper.pdf": b"%PDF",
+        "stray.md": b"# Stray",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_documents_have_portable_uris_and_content_hashes(tmp_path: Path) -> None:
+    documents, _ = scan_sources(fill(tmp_path))
+    assert [d.uri for d in documents] == [
+        "knowledge://guides/assets.md",
+        "knowledge://guides/deep/hooks.md",
+        "knowledge://notes/one.txt",
+    ]
+    before = documents[0].content_hash
+    (tmp_path / "guides/assets.md").touch()
+    assert scan_sources(tmp_path)[0][0].content_hash == before
+    assert list_sources(tmp_path) == ["guides", "notes"]
+
+
+def test_every_unusable_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+    problems = {
+        problem.uri.rsplit("/", 1)[-1]: problem.message for problem in scan_sources(fill(tmp_path))[1]
+    }
+    assert set(problems) == {"binary.md", "latin.md", "empty.md", "paper.pdf", "stray.md"}
+    assert "binary" in problems["binary.md"]
+    assert "save it as UTF-8" in problems["latin.md"]
+    assert "delete the file" in problems["empty.md"]
+    assert ".md or .txt" in problems["paper.pdf"]
+    assert "move it into a folder" in problems["stray.md"]
+
+
+def test_a_file_that_is_too_large_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "guides").mkdir()
+    (tmp_path / "guides/big.md").write_bytes(b"x" * (MAX_BYTES + 1))
+    documents, problems = scan_sources(tmp_path)
+    assert not documents and "split it" in problems[0].message
+
+
+def test_a_missing_folder_is_an_error_and_an_empty_one_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(KnowledgeError, match="create it"):
+        scan_sources(tmp_path / "missing")
+    assert scan_sources(tmp_path) == ([], [])
