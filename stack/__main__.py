@@ -70,7 +70,9 @@ def run(arguments: Sequence[str]) -> int:
         case "status":
             rows = operations.status(config)
             for row in rows:
-                print(f"{row.name:24} {row.state:12} {row.pid or '':>8}  {row.url} {row.detail}".rstrip())
+                print(describe_row(row))
+            if not rows:
+                print("nothing was started here yet: make up")
             return 0 if rows and all(row.state in {"ready", "unavailable", "external"} for row in rows) else 3
         case "info":
             print(json.dumps(operations.info(config), indent=2))
@@ -78,31 +80,39 @@ def run(arguments: Sequence[str]) -> int:
             for line in operations.logs(config, options.name, options.follow):
                 print(line, flush=True)
         case "clean":
-            if (
-                os.environ.get("YES") != "1"
-                and input(f"Remove all data in {config.state_dir}? [y/N] ").lower() != "y"
-            ):
+            if not is_sure(f"Remove all data in {config.state_dir}? [y/N] "):
                 print("kept")
                 return 1
             operations.clean(config, report=PlainReport())
     return 0
 
 
+def describe_row(row: operations.ComponentStatus) -> str:
+    """Name, state, process, time since its start, address or reason."""
+    minutes, seconds = divmod(int(row.seconds), 60)
+    since = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if row.pid else ""
+    return f"{row.name:24} {row.state:12} {row.pid or '':>8} {since:>9}  {row.url or row.detail}".rstrip()
+
+
+def is_sure(question: str) -> bool:
+    """Whether the user says yes, or has said so by YES=1; no answer is no."""
+    if os.environ.get("YES") == "1":
+        return True
+    try:
+        return input(question).strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
+
+
 def main() -> None:
     try:
         sys.exit(run(sys.argv[1:]))
-    except (
-        StartError,
-        FirstRunError,
-        AirflowError,
-        BinaryError,
-        PreflightError,
-        PortError,
-        SupervisorError,
-        ValueError,
-    ) as error:
+    except EXPECTED_ERRORS as error:
         print(f"\n{error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python must not complain while it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print(
             "\nstopped by Ctrl-C. What is running stays up: `make up` goes on from here, `make down` stops it.",

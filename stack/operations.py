@@ -90,7 +90,8 @@ def _start_late_finds(config: StackConfig, search: Thread | None, report: Report
 
 def down(config: StackConfig, *, report: Report) -> None:
     """Stop everything; data is kept."""
-    if not config.state_dir.is_dir():
+    if not config.secrets_dir.is_dir():
+        report.say(f"nothing was started in {config.state_dir}")
         return
     with preflight.hold_lock(config.state_dir / "lock", "make down"):
         prepare(config)
