@@ -10,12 +10,12 @@ from typing import Final, Protocol
 from shared.llm.port import Message
 from shared.voice import Voice
 
-_SYSTEM: Final = (
-    "You are {speaker}: {description}. Write a post in {language} of {min_words} to {max_words} words that begins with "
-    '"{opener}". {rules} Always use {hashtags}. Use only facts from the context.'
+_SYSTEM: Final = "You are {speaker}: {description}. You write short posts in {language}. {rules}"
+_USER: Final = (
+    "Facts:\n{context}\n\nTopic: {topic}\n\n"
+    'Write the post in {min_words} to {max_words} words. Begin with "{opener}" and end with {hashtags}.'
 )
-_USER: Final = "Context:\n{context}\n\nTopic: {topic}"
-_EXCERPT: Final = "[{number}] {title}\n{text}"
+_EXCERPT: Final = "{title}: {text}"
 MAX_EXCERPT_CHARACTERS: Final = 600  # a long chunk would crowd the others out, and small models read slowly
 
 PROMPT_VERSION: Final = "p" + hashlib.sha256("\0".join((_SYSTEM, _USER, _EXCERPT)).encode()).hexdigest()[:8]
@@ -32,22 +32,24 @@ class ContextChunk(Protocol):
 
 
 def build_messages(voice: Voice, topic: str, chunks: Sequence[ContextChunk]) -> list[Message]:
-    """System and user message for a topic; the excerpts are numbered in the order given, from 1."""
+    """System and user message for a topic; the excerpts stand in the order given."""
     system = _SYSTEM.format(
         speaker=voice.speaker,
         description=voice.description,
         language=voice.language,
+        rules=voice.format.rules,
+    )
+    excerpts = [
+        _EXCERPT.format(title=chunk.title, text=chunk.text[:MAX_EXCERPT_CHARACTERS]) for chunk in chunks
+    ]
+    user = _USER.format(
+        context="\n\n".join(excerpts) or "(nothing found)",
+        topic=topic.strip(),
         min_words=voice.min_words,
         max_words=voice.max_words,
         opener=voice.opener,
-        rules=voice.format.rules,
         hashtags=" ".join(voice.hashtags),
     )
-    excerpts = [
-        _EXCERPT.format(number=number, title=chunk.title, text=chunk.text[:MAX_EXCERPT_CHARACTERS])
-        for number, chunk in enumerate(chunks, 1)
-    ]
-    user = _USER.format(context="\n\n".join(excerpts) or "(nothing found)", topic=topic.strip())
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from shared.llm.port import Llm
 from shared.vectors.port import ScoredChunk, VectorStore
 
-CANDIDATES_PER_SOURCE = 4
+CANDIDATES_PER_SOURCE = 10  # one document may hold many of the best chunks
 
 
 def retrieve(

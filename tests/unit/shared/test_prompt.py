@@ -7,15 +7,15 @@ from shared.voice import load_voice
 VOICE = load_voice(Path(__file__).parents[3] / "content" / "voice.toml")
 
 
-def test_the_prompt_carries_voice_topic_and_numbered_context() -> None:
+def test_the_prompt_carries_voice_topic_and_context_in_order() -> None:
     chunks = [
         SimpleNamespace(title="Assets", text="An asset is data."),
         SimpleNamespace(title="Hooks", text="x" * 9999),
     ]
     system, user = build_messages(VOICE, "  assets {now} ", chunks)
-    assert VOICE.opener in system["content"] and VOICE.format.rules in system["content"]
-    assert "[1] Assets\nAn asset is data." in user["content"]
-    assert user["content"].endswith("Topic: assets {now}")
+    assert VOICE.format.rules in system["content"] and VOICE.opener in user["content"]
+    assert user["content"].startswith("Facts:\nAssets: An asset is data.\n\nHooks: xx")
+    assert "Topic: assets {now}\n" in user["content"]
     assert (
         "x" * MAX_EXCERPT_CHARACTERS in user["content"]
         and "x" * (MAX_EXCERPT_CHARACTERS + 1) not in user["content"]
