@@ -4,6 +4,7 @@ It asserts nothing: a figure is for reading, a test for failing.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,11 +15,13 @@ from typing import Any
 
 import psutil
 
+from cli.connection import load_settings
 from shared.llm.openai import OpenAiLlm
 from shared.prompt import build_messages, count_answer_tokens
 from shared.retrieval import retrieve
 from shared.settings import Settings
 from shared.vectors.port import VectorStore
+from shared.vectors.weaviate import WeaviateStore
 from shared.voice import load_voice
 
 RUNS = 3
@@ -102,10 +105,7 @@ def compare_writing(settings: Settings, store: VectorStore) -> tuple[float, floa
 
 def main() -> None:
     """Print all figures of the stack that STATE_DIR and PORT_OFFSET name."""
-    from cli.connection import load_settings
-    from shared.vectors.weaviate import connect
-
-    settings = load_settings(__import__("os").environ)
+    settings = load_settings(os.environ)
     memory = measure_memory(ask("stack", "info"))
     print("Memory (PSS, MB)")
     for name, megabytes in sorted(memory.items(), key=lambda item: -item[1]):
@@ -116,7 +116,14 @@ def main() -> None:
     print(
         f"Edit of a file to an answer that cites it: {statistics.median(edits):.1f} s {[round(s, 1) for s in edits]}"
     )
-    search, write = compare_writing(settings, connect(settings))
+    store = WeaviateStore(
+        settings.weaviate_host,
+        settings.weaviate_port,
+        settings.weaviate_grpc_port,
+        settings.secrets.weaviate_reader_key.get_secret_value(),
+    )
+    search, write = compare_writing(settings, store)
+    store.close()
     print(f"Retrieval / bare hybrid query: {search:.2f}x     write / bare chat completion: {write:.2f}x")
 
 
