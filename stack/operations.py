@@ -17,7 +17,7 @@ from stack.config import StackConfig
 from stack.declarations import declare, declare_all
 from stack.postgres_home import remove_outside_folder
 from stack.report import Report
-from stack.secrets import ensure_secrets
+from stack.secrets import AIRFLOWS, ensure_secrets
 from stack.supervisor import ProcessState, Supervisor, get_log_file
 
 
@@ -194,7 +194,9 @@ def clean(config: StackConfig, *, report: Report) -> None:
 
 def prepare(config: StackConfig) -> None:
     """Folders and secrets; quick and harmless to repeat."""
-    for folder in (config.logs_dir, config.run_dir / "launch", config.spool_dir):
+    # The OpenLineage file transport makes no folder, and loses the event where there is none.
+    spools = [config.spool_dir / deployment for deployment in AIRFLOWS]
+    for folder in (config.logs_dir, config.run_dir / "launch", *spools):
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (config.logs_dir, config.run_dir):
         folder.chmod(0o700)

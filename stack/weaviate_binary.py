@@ -129,7 +129,7 @@ def build(config: StackConfig, target: Path, progress: Progress) -> None:
         "GOFLAGS": "-buildvcs=false",
     }
     # Stripped of debugging symbols, it is a third smaller.
-    command = [str(go), "install", "-v", "-trimpath", "-ldflags=-s -w", MODULE]
+    command = [str(go), "install", "-v", "-ldflags=-s -w", MODULE]
     began = time.monotonic()
     shown, compiled, downloaded = began, 0, 0
     tail: list[str] = []
