@@ -19,6 +19,9 @@ export AIRFLOW__CORE__FERNET_KEY AIRFLOW__API__SECRET_KEY AIRFLOW__API_AUTH__JWT
 export AIRFLOW_CONN_OPENAI_DEFAULT="{\"conn_type\": \"openai\", \"password\": \"${openai_key}\", \"host\": \"${GHOSTWRITER_LLM_BASE_URL}\"}"
 export AIRFLOW_CONN_WEAVIATE_DEFAULT="{\"conn_type\": \"weaviate\", \"host\": \"${GHOSTWRITER_WEAVIATE_HOST}\", \"port\": ${GHOSTWRITER_WEAVIATE_PORT}, \"extra\": {\"token\": \"${weaviate_key}\", \"http_secure\": false, \"grpc_host\": \"${GHOSTWRITER_WEAVIATE_HOST}\", \"grpc_port\": ${GHOSTWRITER_WEAVIATE_GRPC_PORT}, \"grpc_secure\": false}}"
 
+# The file transport makes no folder, and loses events without a word where there is none.
+mkdir -p "${GHOSTWRITER_LINEAGE_SPOOL_DIR}/${DEPLOYMENT}"
+
 # Airflow wants to write to the file of passwords, and a secret is read-only.
 if [ "$1" = api-server ]; then
   cat "/run/secrets/${DEPLOYMENT}_airflow_passwords" > "$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"

@@ -144,6 +144,7 @@ def describe(component: Component | Unavailable, row: ComponentStatus) -> dict[s
         "state": row.state,
         "user": "",
         "password_file": "",
+        "pid": row.pid or None,
     }
     if isinstance(component, Component):
         described["user"] = component.user
