@@ -4,6 +4,7 @@ It knows neither model nor store: a voice, a topic and chunks go in, chat messag
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -51,6 +52,12 @@ def build_messages(voice: Voice, topic: str, chunks: Sequence[ContextChunk]) -> 
         hashtags=" ".join(voice.hashtags),
     )
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+
+
+def read_topic(messages: Sequence[Message]) -> str:
+    """The topic that a prompt was built for; empty where the messages aren't of `build_messages`."""
+    topics = re.findall(r"^Topic: (.*)$", messages[-1]["content"], flags=re.MULTILINE)
+    return topics[-1].strip() if topics else ""
 
 
 def count_answer_tokens(voice: Voice) -> int:

@@ -1,12 +1,7 @@
-r"""`python -m deployments.ingest.notify SOURCE`: says that a knowledge source changed, as any system can over REST.
+"""`python -m deployments.ingest.notify SOURCE`: says that a knowledge source changed, as any system can over REST.
 
-The same with curl, where $INGEST is the deployment's address and $PASSWORD the secret `ingest_service_password`:
-
-    TOKEN=$(curl -sX POST $INGEST/auth/token -H 'Content-Type: application/json' \
-        -d '{"username": "serving", "password": "'$PASSWORD'"}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
-    curl -s "$INGEST/api/v2/assets?uri_pattern=ghostwriter://sources/guides" -H "Authorization: Bearer $TOKEN"
-    curl -sX POST $INGEST/api/v2/assets/events -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
-        -d '{"asset_id": 1, "extra": {"idempotency_key": "my-system-42"}}'
+It knows no document. The same with curl is in docs/operations.md: POST /auth/token as the user `serving`, find the asset
+`ghostwriter://sources/SOURCE`, POST /api/v2/assets/events with its id and an idempotency key.
 """
 
 import sys

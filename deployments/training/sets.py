@@ -13,6 +13,7 @@ from pathlib import Path
 from deployments.training.preparation import BuiltSet
 from shared.examples import Split
 from shared.llm.port import Message
+from shared.prompt import read_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class HoldoutExample:
     @property
     def topic(self) -> str:
         """The last line of the prompt, which names the topic."""
-        return self.messages[-1]["content"].rpartition("Topic: ")[2].strip()
+        return read_topic(self.messages)
 
 
 def freeze_set(built: BuiltSet, folder: Path) -> Mapping[Split, Path]:

@@ -1,7 +1,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from shared.prompt import MAX_EXCERPT_CHARACTERS, build_messages, count_answer_tokens
+from shared.prompt import MAX_EXCERPT_CHARACTERS, build_messages, count_answer_tokens, read_topic
 from shared.voice import load_voice
 
 VOICE = load_voice(Path(__file__).parents[3] / "content" / "voice.toml")
@@ -20,6 +20,11 @@ def test_the_prompt_carries_voice_topic_and_context_in_order() -> None:
         "x" * MAX_EXCERPT_CHARACTERS in user["content"]
         and "x" * (MAX_EXCERPT_CHARACTERS + 1) not in user["content"]
     )
+
+
+def test_a_topic_is_read_back_even_where_the_context_speaks_of_topics() -> None:
+    chunks = [SimpleNamespace(title="Kafka", text="Topic: a name\nfor a log")]
+    assert read_topic(build_messages(VOICE, "assets now", chunks)) == "assets now"
 
 
 def test_no_context_is_said_rather_than_left_blank() -> None:

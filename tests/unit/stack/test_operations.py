@@ -8,7 +8,7 @@ import pytest
 from stack import operations
 from stack.config import StackConfig, load_config
 
-KEYS = {"name", "url", "state", "user", "password_file"}
+KEYS = {"name", "url", "state", "user", "password_file", "pid"}
 
 
 def test_nothing_before_the_first_start(tmp_path: Path) -> None:
