@@ -1,6 +1,6 @@
 """`python -m deployments.ingest.notify SOURCE`: says that a knowledge source changed, as any system can over REST.
 
-It knows no document. The same with curl is in docs/operations.md: POST /auth/token as the user `serving`, find the asset
+It knows no document. The same with curl is in docs/operations.md: POST /auth/token as the user `serving`, find
 `ghostwriter://sources/SOURCE`, POST /api/v2/assets/events with its id and an idempotency key.
 """
 
