@@ -84,14 +84,9 @@ def sign_in(page: Page, password: str = PASSWORD) -> None:
 
 
 def write(page: Page, topic: str) -> str:
-    for _attempt in range(3):
-        page.locator("#gw-topic").get_by_role("textbox").fill(topic)
-        page.locator("#gw-write").click()
-        try:
-            expect(page.locator("#gw-chat")).to_contain_text(topic)
-            break
-        except AssertionError:
-            continue  # a click in the instant between drawing and wiring the page is lost
+    page.locator("#gw-topic").get_by_role("textbox").fill(topic)
+    page.locator("#gw-write").click()
+    expect(page.locator("#gw-chat")).to_contain_text(topic, timeout=30_000)
     return page.locator(".gw-post-id").inner_text()
 
 

@@ -57,7 +57,8 @@ def build_write_tab(desk: Desk) -> None:
                 info=_MODEL_HINT, allow_custom_value=True, elem_id="gw-model",
             )  # fmt: skip
         with gr.Column(scale=2, min_width=320):
-            line = gr.HTML(elem_id="gw-line", elem_classes="gw-bare", visible=False)
+            # Always there: a component shown for the first time in mid-stream may lose the update that follows.
+            line = gr.HTML(elem_id="gw-line", elem_classes="gw-bare")
             with gr.Row(visible=False, elem_id="gw-actions") as actions:
                 up = gr.Button(
                     "Good", icon=_ICONS / "thumbs-up.svg", size="sm", min_width=80, elem_id="gw-up"
@@ -68,7 +69,7 @@ def build_write_tab(desk: Desk) -> None:
                 draw = gr.Button(
                     "Picture", icon=_ICONS / "picture.svg", size="sm", min_width=80, elem_id="gw-draw"
                 )
-            thanks = gr.HTML(elem_id="gw-thanks", elem_classes="gw-bare", visible=False)
+            thanks = gr.HTML(elem_id="gw-thanks", elem_classes="gw-bare")
             gr.Markdown("#### Sources")
             sources = gr.HTML(fragments.show_sources([]), elem_id="gw-sources", elem_classes="gw-bare")
             picture = gr.Image(
@@ -102,13 +103,13 @@ def build_write_tab(desk: Desk) -> None:
         answer = {"role": "assistant", "content": "Looking for sources …"}
         yield {
             chat: [*history, answer], sources: fragments.show_sources([]), post_id: "",
-            line: gr.update(value="", visible=False), thanks: gr.update(value="", visible=False),
+            line: "", thanks: "",
             actions: gr.update(visible=False), picture: gr.update(visible=False, value=None),
             chain: gr.update(visible=False, open=False), audit: "", topic: "",
             write: gr.update(visible=False), stop: gr.update(visible=True),
         }  # fmt: skip
         buttons = {write: gr.update(visible=True), stop: gr.update(visible=False)}
-        hide_line = {line: gr.update(value="", visible=False)}
+        hide_line = {line: ""}
         text = ""
         try:
             for event in desk.writer.write(asked, choice or MODEL_CHOICES[0], request.username or "admin"):
@@ -129,9 +130,7 @@ def build_write_tab(desk: Desk) -> None:
                         yield {
                             chat: [*history, {**answer, "content": "Reading, then writing …"}],
                             sources: fragments.show_sources(cards),
-                            line: gr.update(
-                                value=fragments.show_model(described, PROMPT_VERSION) + note, visible=True
-                            ),
+                            line: fragments.show_model(described, PROMPT_VERSION) + note,
                         }
                     case Piece():
                         text += event.text
@@ -165,14 +164,14 @@ def build_write_tab(desk: Desk) -> None:
             chat: history,
             write: gr.update(visible=True),
             stop: gr.update(visible=False),
-            line: gr.update(visible=False),
+            line: "",
         }
 
     def rate(identifier: str, rating: int, request: gr.Request) -> Any:
         with explained(), desk.sessions.begin() as session:
             record_feedback(session, identifier, rating, request.username or "admin")
         name = "thumb up" if rating > 0 else "thumb down"
-        return gr.update(value=fragments.show_note(f"Thank you: {name} recorded."), visible=True)
+        return fragments.show_note(f"Thank you: {name} recorded.")
 
     def paint(subject: str) -> Any:
         from PIL import Image, UnidentifiedImageError
