@@ -152,7 +152,9 @@ class Airflow:
 
     def post_event(self, asset_uri: str, extra: dict[str, Any]) -> None:
         assets = self.http.get("/api/v2/assets", params={"uri_pattern": asset_uri, "limit": 100})
-        (asset,) = [item for item in assets.raise_for_status().json()["assets"] if item["uri"] == asset_uri]
+        # Airflow stores `scheme://name` as `scheme://name/`.
+        found = assets.raise_for_status().json()["assets"]
+        (asset,) = [item for item in found if item["uri"].rstrip("/") == asset_uri]
         body = {"asset_id": asset["id"], "extra": extra}
         self.http.post("/api/v2/assets/events", json=body).raise_for_status()
 

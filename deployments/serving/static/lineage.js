@@ -44,7 +44,7 @@ window.ghostwriterLineage = (() => {
     const cy = cytoscape({
       container: canvas,
       elements: [
-        ...graph.nodes.map((node) => ({ data: { ...node, label: node.name, icon: icon(node.kind),
+        ...graph.nodes.map((node) => ({ data: { ...node, label: node.name.replace(".", ".\n"), icon: icon(node.kind),
           colour: node.failed ? COLOURS.failed : COLOURS[node.kind] } })),
         ...graph.edges.map((edge) => ({ data: { id: edge.source + "→" + edge.target, ...edge } })),
       ],
@@ -53,7 +53,7 @@ window.ghostwriterLineage = (() => {
           shape: "round-rectangle", width: 34, height: 34, "background-color": "data(colour)",
           "background-image": "data(icon)", "background-width": "22px", "background-height": "22px",
           label: "data(label)", color: ink, "font-size": 13, "text-valign": "bottom", "text-margin-y": 6,
-          "text-wrap": "wrap", "text-max-width": 130, "text-background-color": paper,
+          "text-wrap": "wrap", "text-max-width": 170, "text-background-color": paper,
           "text-background-opacity": 0.85, "text-background-padding": 2, "font-family": style.fontFamily } },
         { selector: 'node[kind = "dataset"]', style: { shape: "ellipse", width: 38, height: 38 } },
         { selector: "node:selected", style: { "border-width": 4, "border-color": ink, "border-opacity": 0.55 } },
@@ -61,7 +61,7 @@ window.ghostwriterLineage = (() => {
           "target-arrow-shape": "triangle", "curve-style": "round-taxi", "taxi-direction": "rightward" } },
         { selector: "edge.near", style: { "line-color": COLOURS.job, "target-arrow-color": COLOURS.job, width: 3, opacity: 1 } },
       ],
-      layout: { name: "dagre", rankDir: "LR", nodeSep: 56, rankSep: 96, padding: 32 },
+      layout: { name: "dagre", rankDir: "LR", nodeSep: 72, rankSep: 128, padding: 32 },
       minZoom: 0.2, maxZoom: 2.5,
     });
     cy.on("tap", "node", (event) => {
