@@ -21,10 +21,6 @@ from deployments.llm.errors import translate
 log = logging.getLogger(__name__)
 
 
-# A small model that loops would otherwise fill the whole context with it, and keep others waiting.
-DEFAULT_ANSWER_TOKENS = 1024
-
-
 class TextPart(BaseModel):
     """A part of a message; only text is understood."""
 
@@ -73,7 +69,7 @@ class ChatBody(BaseModel):
         return GenerationRequest(
             model=self.model,
             messages=[message.plain() for message in self.messages],
-            max_tokens=self.max_completion_tokens or self.max_tokens or DEFAULT_ANSWER_TOKENS,
+            max_tokens=self.max_completion_tokens or self.max_tokens,
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=self.seed,
