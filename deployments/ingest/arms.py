@@ -5,7 +5,7 @@ It knows no rule; `deployments.ingest.tasks` does the work.
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, TaskGroup, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -13,6 +13,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from shared import contracts
 from shared.orchestration.recording import record_lineage
 from shared.settings import get_settings
+
+if TYPE_CHECKING:
+    from deployments.ingest.sync import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,17 @@ def plan(run_id: str) -> dict[str, int]:
 
     try:
         return tasks.plan(get_settings(), run_id)
+    except KnowledgeError as error:
+        raise AirflowFailException(str(error)) from error
+
+
+def commit(run_id: str) -> "Outcome":
+    """What the run came to; without a plan it fails at once, because trying again won't mend it."""
+    from deployments.ingest import tasks
+    from deployments.ingest.sources import KnowledgeError
+
+    try:
+        return tasks.commit(get_settings(), run_id)
     except KnowledgeError as error:
         raise AirflowFailException(str(error)) from error
 

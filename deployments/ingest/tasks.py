@@ -12,7 +12,7 @@ from deployments.ingest import composition, ledger, sync
 from deployments.ingest.batches import RunFolder
 from deployments.ingest.plan import make_batches, plan_sync
 from deployments.ingest.publication import publish_newest
-from deployments.ingest.sources import SourceDocument, read_document, scan_sources
+from deployments.ingest.sources import KnowledgeError, SourceDocument, read_document, scan_sources
 from deployments.ingest.splitting import find_title, split_text
 from shared.contracts import chunk_id
 from shared.settings import Settings
@@ -138,9 +138,15 @@ def ingest(settings: Settings, run_id: str, batch: Batch) -> int:
 
 
 def commit(settings: Settings, run_id: str) -> sync.Outcome:
-    """Delete what is superseded, commit the ledger, compare it with the store. Raises SyncError for a partial run."""
+    """Delete what is superseded, commit the ledger, compare it with the store. Raises SyncError for a partial run,
+    KnowledgeError where there is no plan."""
     run = RunFolder(settings.state_dir, run_id)
-    planned = run.read(PLAN)[0]
+    try:
+        planned = run.read(PLAN)[0]
+    except FileNotFoundError:
+        raise KnowledgeError(
+            "This run has no plan, so nothing was changed: its task `plan` says why."
+        ) from None
     written = [sync.Written(**row) for file in run.list_names("written-") for row in run.read(file)]
     sessions = composition.create_ledger(settings)
     with composition.open_store(settings) as store:

@@ -20,7 +20,6 @@ from shared.vectors.port import (
 
 if TYPE_CHECKING:
     from weaviate import WeaviateClient
-    from weaviate.collections import Collection
 
 log = logging.getLogger(__name__)
 
@@ -35,23 +34,35 @@ class WeaviateStore(VectorStore):
     """Connects at the first call and again after the server was away. A reader's key can search but not write."""
 
     def __init__(
-        self, host: str, port: int, grpc_port: int, api_key: str, *, secure: bool = False, timeout: int = 30
+        self,
+        host: str,
+        port: int,
+        grpc_port: int,
+        api_key: str,
+        *,
+        secure: bool = False,
+        timeout: int = 30,
+        alias: str = CHUNK_ALIAS,
+        collection: str = CHUNK_COLLECTION,
     ) -> None:
+        self._alias, self._collection = alias, collection
         self._address = (host, port, grpc_port)
         self._api_key, self._secure, self._timeout = api_key, secure, timeout
         self._client: WeaviateClient | None = None
 
     def collection_exists(self) -> bool:
-        return self._call(lambda client: client.alias.exists(alias_name=CHUNK_ALIAS))
+        return self._call(self._is_there)
 
     def create_collection(self) -> None:
         from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
 
         def create(client: "WeaviateClient") -> None:
-            if not client.collections.exists(CHUNK_COLLECTION):
+            if self._is_there(client):
+                return
+            if not client.collections.exists(self._collection):
                 field, word = Tokenization.FIELD, Tokenization.WORD
                 client.collections.create(
-                    CHUNK_COLLECTION,
+                    self._collection,
                     vector_config=Configure.Vectors.self_provided(
                         vector_index_config=Configure.VectorIndex.hnsw(distance_metric=VectorDistances.COSINE)
                     ),
@@ -66,18 +77,19 @@ class WeaviateStore(VectorStore):
                         Property(name="position", data_type=DataType.INT),
                     ],
                 )
-            if not client.alias.exists(alias_name=CHUNK_ALIAS):
-                client.alias.create(alias_name=CHUNK_ALIAS, target_collection=CHUNK_COLLECTION)
+            # An alias outlives its collection: one that points at nothing is turned to the new one.
+            if not client.alias.update(alias_name=self._alias, new_target_collection=self._collection):
+                client.alias.create(alias_name=self._alias, target_collection=self._collection)
 
         self._call(create)
 
     def drop_collection(self) -> None:
         def drop(client: "WeaviateClient") -> None:
-            alias = client.alias.get(alias_name=CHUNK_ALIAS)
+            alias = client.alias.get(alias_name=self._alias)
             if alias:
-                client.alias.delete(alias_name=CHUNK_ALIAS)
+                client.alias.delete(alias_name=self._alias)
             # Deleting through the alias does nothing, silently.
-            client.collections.delete(alias.collection if alias else CHUNK_COLLECTION)
+            client.collections.delete(alias.collection if alias else self._collection)
 
         self._call(drop)
 
@@ -87,24 +99,27 @@ class WeaviateStore(VectorStore):
             group = chunks[start : start + GROUP]
             # An object that a crash left half-indexed is healed only by deleting it first.
             self.delete([item.chunk.id for item in group])
-            self._call(partial(_insert, group))
+            self._call(partial(_insert, self._alias, group))
 
     def delete(self, ids: Sequence[str]) -> None:
         # By id: a kill during a deletion by filter leaves index and store disagreeing.
         for chunk_id in ids:
-            self._call(partial(_delete, chunk_id))
+            self._call(partial(_delete, self._alias, chunk_id))
 
     def get(self, ids: Sequence[str]) -> dict[str, Chunk]:
         found: dict[str, Chunk] = {}
         for start in range(0, len(ids), GROUP):
-            found.update(self._call(partial(_fetch, ids[start : start + GROUP])))
+            found.update(self._call(partial(_fetch, self._alias, ids[start : start + GROUP])))
         return found
 
     def iterate(self) -> Iterator[Chunk]:
         if not self.collection_exists():
             return
-        for item in self._call(lambda client: _chunks_of(client).iterator(cache_size=1000)):
-            yield _to_chunk(item)
+        items = self._call(lambda client: client.collections.use(self._alias).iterator(cache_size=1000))
+        try:
+            yield from map(_to_chunk, items)
+        except _failures() as error:
+            raise VectorStoreError(self._explain(error)) from error
 
     def search(self, text: str, vector: Sequence[float], limit: int) -> list[ScoredChunk]:
         from weaviate.classes.query import HybridFusion, MetadataQuery
@@ -112,7 +127,7 @@ class WeaviateStore(VectorStore):
         if not self.collection_exists():
             return []
         answer = self._call(
-            lambda client: _chunks_of(client).query.hybrid(
+            lambda client: client.collections.use(self._alias).query.hybrid(
                 query=text,
                 vector=list(vector),
                 alpha=ALPHA,
@@ -129,20 +144,22 @@ class WeaviateStore(VectorStore):
             self._client.close()
             self._client = None
 
-    def _call(self, action: "Callable[[WeaviateClient], Result]") -> Result:
-        from weaviate.exceptions import WeaviateBaseError
+    def _is_there(self, client: "WeaviateClient") -> bool:
+        alias = client.alias.get(alias_name=self._alias)
+        return alias is not None and client.collections.exists(alias.collection)
 
+    def _call(self, action: "Callable[[WeaviateClient], Result]") -> Result:
         fresh = self._client is None
         try:
             return action(self._connect())
-        except WeaviateBaseError as error:
+        except _failures() as error:
             if fresh or not _is_disconnect(error):
                 raise VectorStoreError(self._explain(error)) from error
         # The server was restarted under us: once more with a new connection.
         self.close()
         try:
             return action(self._connect())
-        except WeaviateBaseError as error:
+        except _failures() as error:
             self.close()
             raise VectorStoreError(self._explain(error)) from error
 
@@ -168,23 +185,33 @@ class WeaviateStore(VectorStore):
         return self._client
 
     def _explain(self, error: Exception) -> str:
+        from weaviate.exceptions import InsufficientPermissionsError
+
         host, port, _ = self._address
         text = str(error)
-        if any(word in text.lower() for word in ("401", "403", "permission_denied", "forbidden")):
+        # Refused while connecting, the key shows only in the text.
+        if isinstance(error, InsufficientPermissionsError) or "status code: 401" in text:
             return (
                 f"Weaviate at {host}:{port} refused the key: check weaviate_api_key and weaviate_reader_key."
             )
+        if _is_disconnect(error):
+            return f"Weaviate at {host}:{port} can't be reached ({type(error).__name__}): is it up?"
         return f"Weaviate at {host}:{port} failed: {text[:300]}"
 
 
-def _chunks_of(client: "WeaviateClient") -> "Collection[Any, None]":
-    return client.collections.use(CHUNK_ALIAS)
+def _failures() -> tuple[type[Exception], ...]:
+    """What the client raises; a connection that breaks under a call comes through as httpx's or gRPC's own error."""
+    from grpc import RpcError
+    from httpx import TransportError
+    from weaviate.exceptions import WeaviateBaseError
+
+    return (WeaviateBaseError, TransportError, RpcError)
 
 
-def _insert(group: Sequence[EmbeddedChunk], client: "WeaviateClient") -> None:
+def _insert(alias: str, group: Sequence[EmbeddedChunk], client: "WeaviateClient") -> None:
     from weaviate.classes.data import DataObject
 
-    answer = _chunks_of(client).data.insert_many(
+    answer = client.collections.use(alias).data.insert_many(
         [
             DataObject(uuid=i.chunk.id, properties=_to_properties(i.chunk), vector=list(i.vector))
             for i in group
@@ -196,24 +223,32 @@ def _insert(group: Sequence[EmbeddedChunk], client: "WeaviateClient") -> None:
         raise VectorStoreError(f"Weaviate refused {len(answer.errors)} of {len(group)} chunks: {first}")
 
 
-def _delete(chunk_id: str, client: "WeaviateClient") -> None:
-    _chunks_of(client).data.delete_by_id(chunk_id)
+def _delete(alias: str, chunk_id: str, client: "WeaviateClient") -> None:
+    client.collections.use(alias).data.delete_by_id(chunk_id)
 
 
-def _fetch(ids: Sequence[str], client: "WeaviateClient") -> dict[str, Chunk]:
-    answer = _chunks_of(client).query.fetch_objects_by_ids(list(ids), limit=GROUP)
+def _fetch(alias: str, ids: Sequence[str], client: "WeaviateClient") -> dict[str, Chunk]:
+    answer = client.collections.use(alias).query.fetch_objects_by_ids(list(ids), limit=GROUP)
     return {str(item.uuid): _to_chunk(item) for item in answer.objects}
 
 
 def _is_disconnect(error: Exception) -> bool:
-    from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateConnectionError, WeaviateQueryError
+    from weaviate.exceptions import (
+        UnexpectedStatusCodeError,
+        WeaviateBaseError,
+        WeaviateConnectionError,
+        WeaviateGRPCUnavailableError,
+        WeaviateQueryError,
+        WeaviateStartUpError,
+        WeaviateTimeoutError,
+    )
 
     if isinstance(error, UnexpectedStatusCodeError):
         return False
-    return isinstance(error, WeaviateConnectionError) or (
-        isinstance(error, WeaviateQueryError)
-        and any(word in str(error) for word in ("UNAVAILABLE", "Deadline", "closed"))
-    )
+    if isinstance(error, WeaviateQueryError):
+        return any(word in str(error) for word in ("UNAVAILABLE", "Deadline", "closed"))
+    gone = (WeaviateConnectionError, WeaviateGRPCUnavailableError, WeaviateStartUpError, WeaviateTimeoutError)
+    return isinstance(error, gone) or not isinstance(error, WeaviateBaseError)
 
 
 def _to_properties(chunk: Chunk) -> dict[str, Any]:

@@ -52,9 +52,7 @@ def ingest_knowledge_base() -> None:
 
     @task(task_display_name="✅ Commit", trigger_rule="all_done", inlets=[DOCUMENTS], outlets=[CHUNKS])
     def commit(run_id: str) -> None:
-        from deployments.ingest import tasks
-
-        outcome = tasks.commit(get_settings(), run_id)
+        outcome = arms.commit(run_id)
         record_lineage(
             inputs={contracts.DOCUMENTS: {"version": outcome.digest, "row_count": outcome.documents}},
             outputs={contracts.CHUNKS: {"version": outcome.digest, "row_count": outcome.chunks}},
