@@ -34,13 +34,14 @@ def plan(run_id: str) -> dict[str, int]:
 
 
 def commit(run_id: str) -> "Outcome":
-    """What the run came to; without a plan it fails at once, because trying again won't mend it."""
+    """What the run came to; incomplete or without a plan it fails at once: trying again won't mend it."""
     from deployments.ingest import tasks
     from deployments.ingest.sources import KnowledgeError
+    from deployments.ingest.sync import IncompleteSyncError
 
     try:
         return tasks.commit(get_settings(), run_id)
-    except KnowledgeError as error:
+    except (KnowledgeError, IncompleteSyncError) as error:
         raise AirflowFailException(str(error)) from error
 
 

@@ -3,7 +3,7 @@
 It does no I/O and knows no Airflow.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument
@@ -45,9 +45,9 @@ def plan_sync(
     problems: Iterable[Problem],
     current: Mapping[str, Current],
     *,
-    rebuild: bool = False,
+    damaged: Collection[str] = frozenset(),
 ) -> Plan:
-    """The difference by content hash; `rebuild` writes everything again, because the store is empty.
+    """The difference by content hash; `damaged` documents lost chunks in the store and are written again.
 
     A file with a problem keeps its earlier version. Raises KnowledgeError where no document is left at all: an
     unmounted folder must not empty the knowledge base.
@@ -61,21 +61,20 @@ def plan_sync(
         raise KnowledgeError(
             "The knowledge folder holds no usable document: put .md or .txt files into content/knowledge/<source>/."
         )
-    kept_for_problem = {problem.uri for problem in problems}
-    seen = {document.uri for document in documents}
+    unusable = tuple(problem.uri for problem in problems)
+    kept = {*(document.uri for document in documents), *unusable}
+    # A folder that can't be read keeps what was in it.
+    folders = tuple(f"{uri}/" for uri in unusable)
+    stale = {
+        d.uri
+        for d in documents
+        if d.uri in current and (d.uri in damaged or current[d.uri].content_hash != d.content_hash)
+    }
     return Plan(
         added=tuple(d for d in documents if d.uri not in current),
-        changed=tuple(
-            d
-            for d in documents
-            if d.uri in current and (rebuild or current[d.uri].content_hash != d.content_hash)
-        ),
-        unchanged=tuple(
-            d.uri
-            for d in documents
-            if d.uri in current and not rebuild and current[d.uri].content_hash == d.content_hash
-        ),
-        removed=tuple(sorted(uri for uri in current if uri not in seen and uri not in kept_for_problem)),
+        changed=tuple(d for d in documents if d.uri in stale),
+        unchanged=tuple(d.uri for d in documents if d.uri in current and d.uri not in stale),
+        removed=tuple(sorted(uri for uri in current if uri not in kept and not uri.startswith(folders))),
     )
 
 

@@ -4,6 +4,9 @@ It knows no ledger and no store.
 """
 
 import hashlib
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,10 @@ from shared.contracts import document_uri
 
 SUFFIXES = frozenset({".md", ".markdown", ".txt"})
 MAX_BYTES = 2_000_000
+SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")  # it is part of task ids and asset URIs
+TASK_NAMES = frozenset(
+    {"check_collection", "create_collection", "plan", "report_problems", "commit", "publish"}
+)
 
 
 @dataclass(frozen=True)
@@ -37,10 +44,18 @@ class KnowledgeError(RuntimeError):
 
 
 def list_sources(knowledge_dir: Path) -> list[str]:
-    """Names of the sources: the visible folders. Empty where there is no folder."""
+    """Names of the sources: the visible folders whose names can be used. Empty where there is no folder."""
+    return [name for name in _list_folders(knowledge_dir) if _is_source_name(name)]
+
+
+def _list_folders(knowledge_dir: Path) -> list[str]:
     if not knowledge_dir.is_dir():
         return []
     return sorted(p.name for p in knowledge_dir.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _is_source_name(name: str) -> bool:
+    return bool(SOURCE_NAME.fullmatch(name)) and name not in TASK_NAMES
 
 
 def scan_sources(knowledge_dir: Path) -> tuple[list[SourceDocument], list[Problem]]:
@@ -57,30 +72,51 @@ def scan_sources(knowledge_dir: Path) -> tuple[list[SourceDocument], list[Proble
         for p in sorted(knowledge_dir.iterdir())
         if p.is_file() and not p.name.startswith(".")
     ]
+    problems += [
+        Problem(
+            document_uri(ascii(name)[1:-1], "").removesuffix("/"),
+            "a source's name is made of A-Z, a-z, 0-9, _ and -, and is no task's name: rename the folder",
+        )
+        for name in _list_folders(knowledge_dir)
+        if not _is_source_name(name)
+    ]
     for source in list_sources(knowledge_dir):
         folder = knowledge_dir / source
-        for path in sorted(folder.rglob("*")):
-            relative = path.relative_to(folder)
-            if path.is_dir() or any(part.startswith(".") for part in relative.parts):
-                continue
-            found = read_document(source, path, document_uri(source, relative.as_posix()))
+        for path in _walk(folder):
+            uri = document_uri(source, path.relative_to(folder).as_posix()).removesuffix("/.")
+            found = read_document(source, path, uri)
             if isinstance(found, Problem):
                 problems.append(found)
             else:
                 documents.append(found)
-    return documents, problems
+    return sorted(documents, key=lambda document: document.uri), problems
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Visible files below a folder, and the folders that can't be read."""
+    unreadable: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=unreadable.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+    yield from (Path(error.filename) for error in unreadable)
 
 
 def read_document(source: str, path: Path, uri: str) -> SourceDocument | Problem:
     """One file as a document, or what is wrong with it."""
+    if not uri.isprintable():
+        return Problem(ascii(uri)[1:-1], "its name holds characters that are not text: rename it")
+    if path.is_dir():
+        return Problem(uri, "the folder can't be read: check its permissions")
     if path.suffix.lower() not in SUFFIXES:
         return Problem(uri, f"{path.suffix or 'a file without a suffix'} is not read: use .md or .txt")
     try:
+        if not path.is_file():
+            return Problem(uri, "it is no regular file, or a link to nothing: replace or delete it")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            return Problem(uri, f"it has {size:,} bytes, more than {MAX_BYTES:,}: split it")
         content = path.read_bytes()
     except OSError as error:
         return Problem(uri, f"it can't be read: {error.strerror}")
-    if len(content) > MAX_BYTES:
-        return Problem(uri, f"it has {len(content):,} bytes, more than {MAX_BYTES:,}: split it")
     if b"\0" in content:
         return Problem(uri, "it is binary: save it as plain text or Markdown")
     try:

@@ -24,6 +24,10 @@ class SyncError(RuntimeError):
     """A step could not be finished; nothing committed is lost, and the next run takes it up again."""
 
 
+class IncompleteSyncError(SyncError):
+    """Some documents were not written: what could be done is done, and the same run can't do more."""
+
+
 @dataclass(frozen=True)
 class Written:
     """A document whose new chunks are in the store and were verified there."""
@@ -118,6 +122,16 @@ def commit_run(
     )
 
 
+def find_damaged(store: VectorStore, current: Mapping[str, Current]) -> set[str]:
+    """URIs of documents that lost chunks in the store, all of them where the collection is new."""
+    present = {chunk.id for chunk in store.iterate()}
+    return {
+        d.uri
+        for d in current.values()
+        if not present.issuperset(list_chunk_ids(d.uri, d.content_hash, d.chunks))
+    }
+
+
 def reconcile(store: VectorStore, sessions: sessionmaker[Session]) -> int:
     """Make the store hold exactly the ledger's chunks; how many strays were deleted. Raises SyncError for lost ones."""
     with sessions() as session:
@@ -129,8 +143,8 @@ def reconcile(store: VectorStore, sessions: sessionmaker[Session]) -> int:
         store.delete(sorted(strays))
     if lost := expected - present:
         raise SyncError(
-            f"{len(lost)} of {len(expected)} chunks are missing in the store, as after a loss of power. Run "
-            "`ghostwriter knowledge clear`, then `ghostwriter knowledge sync`: everything is rebuilt from the files."
+            f"{len(lost)} of {len(expected)} chunks are missing in the store, as after a loss of power. The next run "
+            "writes their documents again; `ghostwriter knowledge sync` starts one."
         )
     return len(strays)
 

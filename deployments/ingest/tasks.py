@@ -3,6 +3,7 @@
 They know no Airflow; the Dag files call them.
 """
 
+import hashlib
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
-PLAN, PROBLEMS = "plan", "problems"
+PLAN, PROBLEMS, GONE = "plan", "problems", "gone"
 
 
 def collection_exists(settings: Settings) -> bool:
@@ -40,9 +41,11 @@ def plan(settings: Settings, run_id: str) -> dict[str, int]:
     documents, problems = scan_sources(composition.knowledge_dir(settings))
     with composition.create_ledger(settings)() as session:
         current = ledger.read_current(session)
-    planned = plan_sync(
-        documents, problems, current, rebuild=bool(current) and not collection_exists(settings)
-    )
+    with composition.open_store(settings) as store:
+        damaged = sync.find_damaged(store, current)
+    if damaged:
+        log.warning("store: %d documents lost chunks and are written again", len(damaged))
+    planned = plan_sync(documents, problems, current, damaged=damaged)
     run = RunFolder(settings.state_dir, run_id)
     run.write(PROBLEMS, [asdict(problem) for problem in problems])
     paths = [{**asdict(d), "path": str(d.path)} for d in planned.to_write]
@@ -57,26 +60,45 @@ def list_problems(settings: Settings, run_id: str) -> list[dict[str, str]]:
 
 
 def extract(settings: Settings, run_id: str, source: str) -> list[Batch]:
-    """Read a source's new and changed files into batches; a file that changed since the plan waits for the next run."""
+    """Read a source's new and changed files, as they are now, into batches; how they are named and what they hold.
+
+    A file that was removed or spoilt since the plan keeps its earlier version until the next run.
+    """
     run = RunFolder(settings.state_dir, run_id)
     planned = [SourceDocument(**{**row, "path": Path(row["path"])}) for row in run.read(PLAN)[0]["write"]]
-    documents = [d for d in planned if d.source == source and read_document(source, d.path, d.uri) == d]
-    if gone := sum(d.source == source for d in planned) - len(documents):
-        log.warning("%d files changed while this run was at work: the next run takes them", gone)
+    documents: list[SourceDocument] = []
+    gone: list[str] = []
+    for found in (read_document(source, d.path, d.uri) for d in planned if d.source == source):
+        if isinstance(found, SourceDocument):
+            documents.append(found)
+        else:
+            gone.append(found.uri)
+            log.warning("%s changed while this run was at work: %s", found.uri, found.message)
+    run.write(f"{GONE}-{source}", gone)
+    known = {document.uri: document for document in documents}
     batches: list[Batch] = []
     for made in make_batches(documents):
         batch: Batch = {**made, "source": source}
-        rows = []
-        for document in (d for d in documents if d.uri in batch["uris"]):
-            text = document.path.read_text(encoding="utf-8-sig")
-            title = find_title(text, document.path.stem)
-            rows.append(
-                {"document": {**asdict(document), "path": str(document.path), "title": title}, "text": text}
-            )
-        run.write(name(batch, "extract"), rows)
+        run.write(name(batch, "extract"), [_read_row(known[uri]) for uri in batch["uris"]])
         batches.append(batch)
     log.info("%s: %d documents in %d batches", source, len(documents), len(batches))
     return batches
+
+
+def _read_row(document: SourceDocument) -> dict[str, Any]:
+    """A document with its text; the hash is of the very bytes that the text is from."""
+    content = document.path.read_bytes()
+    text = content.decode("utf-8-sig")
+    return {
+        "document": {
+            **asdict(document),
+            "path": str(document.path),
+            "title": find_title(text, document.path.stem),
+            "content_hash": hashlib.sha256(content).hexdigest(),
+            "size": len(content),
+        },
+        "text": text,
+    }
 
 
 def split(settings: Settings, run_id: str, batch: Batch) -> int:
@@ -153,10 +175,11 @@ def commit(settings: Settings, run_id: str) -> sync.Outcome:
         hashes = {document["uri"]: document["content_hash"] for document in planned["write"]}
         outcome = sync.commit_run(hashes, planned["removed"], written, store, sessions, run_id)
         sync.reconcile(store, sessions)
-    if outcome.missing:
-        shown = ", ".join(outcome.missing[:10])
-        raise sync.SyncError(
-            f"{outcome.written} documents are in, {len(outcome.missing)} keep their earlier version: {shown}. "
+    gone = {uri for file in run.list_names(f"{GONE}-") for uri in run.read(file)}
+    if missing := [uri for uri in outcome.missing if uri not in gone]:
+        shown = ", ".join(missing[:10])
+        raise sync.IncompleteSyncError(
+            f"{outcome.written} documents are in, {len(missing)} keep their earlier version: {shown}. "
             "The failed tasks of this run say why; the next run tries again."
         )
     run.remove()

@@ -30,15 +30,23 @@ def test_nothing_to_do_is_an_empty_plan() -> None:
     assert plan.to_write == () and plan.removed == ()
 
 
-def test_a_lost_store_is_rebuilt_whole() -> None:
-    plan = plan_sync([document("a")], [], current(document("a")), rebuild=True)
-    assert [d.uri for d in plan.to_write] == ["knowledge://guides/a"] and plan.unchanged == ()
+def test_a_document_that_lost_chunks_is_written_again() -> None:
+    known = current(document("a"), document("b"))
+    plan = plan_sync([document("a"), document("b")], [], known, damaged={document("a").uri})
+    assert [d.uri for d in plan.to_write] == ["knowledge://guides/a"]
+    assert plan.unchanged == ("knowledge://guides/b",)
 
 
 def test_a_file_with_a_problem_keeps_its_earlier_version() -> None:
     broken = document("broken")
     plan = plan_sync([document("a")], [Problem(broken.uri, "binary")], current(document("a"), broken))
     assert plan.removed == ()
+
+
+def test_a_folder_that_cannot_be_read_keeps_what_was_in_it() -> None:
+    known = current(document("a"), document("deep/b"), document("deeper"))
+    plan = plan_sync([document("a")], [Problem("knowledge://guides/deep", "permissions")], known)
+    assert plan.removed == ("knowledge://guides/deeper",)
 
 
 def test_an_empty_folder_never_empties_the_knowledge_base() -> None:

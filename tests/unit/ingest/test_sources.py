@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,38 @@ def test_a_missing_folder_is_an_error_and_an_empty_one_is_empty(tmp_path: Path) 
     with pytest.raises(KnowledgeError, match="create it"):
         scan_sources(tmp_path / "missing")
     assert scan_sources(tmp_path) == ([], [])
+
+
+def test_pipes_broken_links_and_odd_names_are_problems_and_hang_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "guides"
+    folder.mkdir()
+    (folder / "good.md").write_text("# Good")
+    os.mkfifo(folder / "pipe.md")
+    (folder / "link.md").symlink_to(folder / "nowhere.md")
+    (folder / os.fsdecode(b"\xff.md")).write_text("# Odd")
+    (tmp_path / "my docs").mkdir()
+    (tmp_path / "publish").mkdir()
+    documents, problems = scan_sources(tmp_path)
+    assert [d.uri for d in documents] == ["knowledge://guides/good.md"]
+    messages = {problem.uri: problem.message for problem in problems}
+    assert "no regular file" in messages["knowledge://guides/pipe.md"]
+    assert "no regular file" in messages["knowledge://guides/link.md"]
+    assert "rename" in messages["knowledge://guides/\\udcff.md"]
+    assert "rename" in messages["knowledge://my docs"] and "rename" in messages["knowledge://publish"]
+    assert list_sources(tmp_path) == ["guides"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "guides/closed").mkdir(parents=True)
+    (tmp_path / "guides/good.md").write_text("# Good")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    documents, problems = scan_sources(tmp_path)
+    assert [d.uri for d in documents] == ["knowledge://guides/good.md"]
+    assert [problem.uri for problem in problems] == ["knowledge://guides/closed"]

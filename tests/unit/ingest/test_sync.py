@@ -149,8 +149,12 @@ def test_a_chunk_that_the_store_lost_is_an_error_and_a_stray_is_swept(
     store.write([EmbeddedChunk(stray, [1.0])])
     assert sync.reconcile(store, sessions) == 1
     store.delete([chunk_id(URI, "a", 0)])
-    with pytest.raises(sync.SyncError, match="knowledge clear"):
+    with pytest.raises(sync.SyncError, match="knowledge sync"):
         sync.reconcile(store, sessions)
+    with sessions() as session:
+        assert sync.find_damaged(store, ledger.read_current(session)) == {URI}
+    run_sync(store, sessions, "a", 2, "run2")
+    assert sync.reconcile(store, sessions) == 0
 
 
 def test_a_store_that_goes_away_leaves_the_journal(sessions: sessionmaker[Session]) -> None:
