@@ -45,15 +45,15 @@ def commit(run_id: str) -> "Outcome":
         raise AirflowFailException(str(error)) from error
 
 
-def report_problems(run_id: str) -> None:
+def report_problems() -> None:
     """Name every file that could not be used; skipped where there is none."""
     from deployments.ingest import tasks
 
-    problems = tasks.list_problems(get_settings(), run_id)
+    problems = tasks.list_problems(get_settings())
     if not problems:
         raise AirflowSkipException("every file could be read")
     for problem in problems:
-        log.error("%s is not in the knowledge base as it is now: %s", problem["uri"], problem["message"])
+        log.error("%s is not in the knowledge base as it is now: %s", problem.uri, problem.message)
 
 
 def publish(context: Mapping[str, Any]) -> str | None:

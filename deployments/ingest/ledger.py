@@ -10,7 +10,8 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from deployments.ingest.plan import Current
-from shared.ledger.models import DocumentVersion, KnowledgeVersion, PendingWrite, utc_now
+from deployments.ingest.sources import Problem
+from shared.ledger.models import DocumentVersion, KnowledgeProblem, KnowledgeVersion, PendingWrite, utc_now
 
 
 def read_current(session: Session) -> dict[str, Current]:
@@ -54,6 +55,26 @@ def supersede(session: Session, uris: Sequence[str], run: str) -> None:
 def close_journal(session: Session) -> None:
     """Everything that was begun is committed or taken back."""
     session.execute(delete(PendingWrite))
+
+
+def replace_problems(session: Session, problems: Iterable[Problem], run: str) -> None:
+    """These problems and no others; one that was known already keeps the run and the time that first met it."""
+    found = dict.fromkeys(problems)
+    for row in session.scalars(select(KnowledgeProblem)):
+        known = Problem(row.uri, row.message)
+        if known in found:
+            del found[known]
+        else:
+            session.delete(row)
+    session.add_all(KnowledgeProblem(uri=p.uri, message=p.message, ingest_run=run) for p in found)
+
+
+def read_problems(session: Session) -> list[Problem]:
+    """The files that the latest plan could not use, by URI."""
+    rows = session.execute(
+        select(KnowledgeProblem.uri, KnowledgeProblem.message).order_by(KnowledgeProblem.uri)
+    )
+    return [Problem(uri, message) for uri, message in rows]
 
 
 def compute_digest(documents: Mapping[str, Current]) -> str:

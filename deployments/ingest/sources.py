@@ -67,14 +67,15 @@ def scan_sources(knowledge_dir: Path) -> tuple[list[SourceDocument], list[Proble
     documents: list[SourceDocument] = []
     problems = [
         Problem(
-            document_uri("", p.name), "it lies beside the sources: move it into a folder, such as guides/"
+            _show(document_uri("", p.name)),
+            "it lies beside the sources: move it into a folder, such as guides/",
         )
         for p in sorted(knowledge_dir.iterdir())
         if p.is_file() and not p.name.startswith(".")
     ]
     problems += [
         Problem(
-            document_uri(ascii(name)[1:-1], "").removesuffix("/"),
+            _show(document_uri(name, "").removesuffix("/")),
             "a source's name is made of A-Z, a-z, 0-9, _ and -, and is no task's name: rename the folder",
         )
         for name in _list_folders(knowledge_dir)
@@ -92,6 +93,11 @@ def scan_sources(knowledge_dir: Path) -> tuple[list[SourceDocument], list[Proble
     return sorted(documents, key=lambda document: document.uri), problems
 
 
+def _show(uri: str) -> str:
+    """The URI where it can be printed and stored, else with its odd characters escaped."""
+    return uri if uri.isprintable() else ascii(uri)[1:-1]
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Visible files below a folder, and the folders that can't be read."""
     unreadable: list[OSError] = []
@@ -104,7 +110,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def read_document(source: str, path: Path, uri: str) -> SourceDocument | Problem:
     """One file as a document, or what is wrong with it."""
     if not uri.isprintable():
-        return Problem(ascii(uri)[1:-1], "its name holds characters that are not text: rename it")
+        return Problem(_show(uri), "its name holds characters that are not text: rename it")
     if path.is_dir():
         return Problem(uri, "the folder can't be read: check its permissions")
     if path.suffix.lower() not in SUFFIXES:

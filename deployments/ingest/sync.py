@@ -156,5 +156,6 @@ def clear(store: VectorStore, sessions: sessionmaker[Session], run: str) -> int:
         current = ledger.read_current(session)
         ledger.supersede(session, list(current), run)
         ledger.close_journal(session)
+        ledger.replace_problems(session, [], run)
         ledger.add_version(session, run)
     return len(current)

@@ -13,7 +13,7 @@ from deployments.ingest import composition, ledger, sync
 from deployments.ingest.batches import RunFolder
 from deployments.ingest.plan import make_batches, plan_sync
 from deployments.ingest.publication import publish_newest
-from deployments.ingest.sources import KnowledgeError, SourceDocument, read_document, scan_sources
+from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument, read_document, scan_sources
 from deployments.ingest.splitting import find_title, split_text
 from shared.contracts import chunk_id
 from shared.settings import Settings
@@ -21,7 +21,7 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
-PLAN, PROBLEMS, GONE = "plan", "problems", "gone"
+PLAN, GONE = "plan", "gone"
 
 
 def collection_exists(settings: Settings) -> bool:
@@ -37,9 +37,11 @@ def create_collection(settings: Settings) -> None:
 
 
 def plan(settings: Settings, run_id: str) -> dict[str, int]:
-    """Write the plan to the run's folder; its counts. Raises KnowledgeError."""
+    """Write the plan to the run's folder, and the problems to the ledger; its counts. Raises KnowledgeError."""
     documents, problems = scan_sources(composition.knowledge_dir(settings))
-    with composition.create_ledger(settings)() as session:
+    # Before anything that may fail: where no file can be used, the problems say why.
+    with composition.create_ledger(settings).begin() as session:
+        ledger.replace_problems(session, problems, run_id)
         current = ledger.read_current(session)
     with composition.open_store(settings) as store:
         damaged = sync.find_damaged(store, current)
@@ -47,16 +49,16 @@ def plan(settings: Settings, run_id: str) -> dict[str, int]:
         log.warning("store: %d documents lost chunks and are written again", len(damaged))
     planned = plan_sync(documents, problems, current, damaged=damaged)
     run = RunFolder(settings.state_dir, run_id)
-    run.write(PROBLEMS, [asdict(problem) for problem in problems])
     paths = [{**asdict(d), "path": str(d.path)} for d in planned.to_write]
     run.write(PLAN, [{"write": paths, "removed": planned.removed}])
     log.info("plan: %s, %d files with problems", planned.summarize(), len(problems))
     return {**planned.summarize(), "problems": len(problems)}
 
 
-def list_problems(settings: Settings, run_id: str) -> list[dict[str, str]]:
-    """Files that could not be used in this run."""
-    return RunFolder(settings.state_dir, run_id).read(PROBLEMS)
+def list_problems(settings: Settings) -> list[Problem]:
+    """Files that the latest plan could not use."""
+    with composition.create_ledger(settings)() as session:
+        return ledger.read_problems(session)
 
 
 def extract(settings: Settings, run_id: str, source: str) -> list[Batch]:

@@ -90,6 +90,18 @@ class KnowledgeVersion(Base):
     published_at: Mapped[datetime | None]  # when training acknowledged the asset event
 
 
+class KnowledgeProblem(Base):
+    """A file that the latest plan could not use, and what to do; the row goes when the file is mended or deleted."""
+
+    __tablename__ = "knowledge_problems"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    uri: Mapped[str] = mapped_column(Text)  # a bad name may be of any length
+    message: Mapped[str] = mapped_column(Text)
+    ingest_run: Mapped[str] = mapped_column(String(250))  # the first run that met it
+    found_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
 # --- Training -------------------------------------------------------------------------------------------------------
 class PinnedContext(Base):
     """The chunks retrieved for an example when it was first prepared: later knowledge changes don't touch it."""

@@ -2,21 +2,16 @@
 
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg2
 import pytest
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.engine import Engine
@@ -30,68 +25,15 @@ from shared.ledger.models import Base, LineageEvent, LineageQuarantine, utc_now
 from shared.ledger.sessions import create_sessions
 from shared.lineage import LineageSpool, append_line
 from tests.marquez_stand_in import serve_marquez
+from tests.postgres_server import PASSWORD, ROOT, Postgres, free_port, serve_postgres, wait_for
 
-ROOT = Path(__file__).parents[2]
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
-PASSWORD = "only-for-this-test"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
-
-
-class Postgres:
-    """A server of its own, which can go away and come back."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.dsn = f"postgresql+psycopg2://postgres:{PASSWORD}@127.0.0.1:{self.port}/postgres"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        (self.folder / "secrets").mkdir(exist_ok=True)
-        (self.folder / "secrets" / "postgres_password").write_text(PASSWORD)
-        command = [sys.executable, "-m", "stack.postgres", "serve", str(self.folder), str(self.port)]
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        wait_for(self._answers)
-
-    def stop(self) -> None:
-        if self.process:
-            self.process.send_signal(signal.SIGINT)  # fast shutdown
-            self.process.wait(20)
-            self.process = None
-
-    def _answers(self) -> bool:
-        assert self.process is not None and self.process.poll() is None, (self.folder / "log").read_text()
-        try:
-            psycopg2.connect(self.dsn.replace("+psycopg2", ""), connect_timeout=2).close()
-        except psycopg2.OperationalError:
-            return False
-        return True
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    # Not pytest's folder: as root the server runs as another user, who may not look into that one.
-    folder = Path(tempfile.mkdtemp(prefix="relay"))
-    folder.chmod(0o755)
-    server = Postgres(folder)
-    try:
-        server.start()
+    with serve_postgres() as server:
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

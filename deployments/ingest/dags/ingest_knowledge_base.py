@@ -5,8 +5,8 @@ touched. Each source has its own arm **extract → split → prepare → ingest*
 makes a crash harmless: write new, verify, delete old, commit the ledger last.
 
 Runs daily and whenever a source's asset is updated (`ghostwriter knowledge sync`, the desk, a script, `curl`). Its last
-task tells the training deployment over REST. Files that can't be read are named by **report_problems**, and keep their
-earlier version.
+task tells the training deployment over REST. Files that can't be used keep their earlier version, and are named by
+**report_problems**, on the desk and by `ghostwriter knowledge status`.
 """
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, get_current_context, task
@@ -47,8 +47,8 @@ def ingest_knowledge_base() -> None:
         return arms.plan(run_id)
 
     @task(task_display_name="⚠️ Report problems")
-    def report_problems(run_id: str) -> None:
-        arms.report_problems(run_id)
+    def report_problems() -> None:
+        arms.report_problems()
 
     @task(task_display_name="✅ Commit", trigger_rule="all_done", inlets=[DOCUMENTS], outlets=[CHUNKS])
     def commit(run_id: str) -> None:

@@ -69,6 +69,7 @@ def test_pipes_broken_links_and_odd_names_are_problems_and_hang_nothing(tmp_path
     os.mkfifo(folder / "pipe.md")
     (folder / "link.md").symlink_to(folder / "nowhere.md")
     (folder / os.fsdecode(b"\xff.md")).write_text("# Odd")
+    (tmp_path / os.fsdecode(b"\xff beside.md")).write_text("# Odd")
     (tmp_path / "my docs").mkdir()
     (tmp_path / "publish").mkdir()
     documents, problems = scan_sources(tmp_path)
@@ -77,6 +78,7 @@ def test_pipes_broken_links_and_odd_names_are_problems_and_hang_nothing(tmp_path
     assert "no regular file" in messages["knowledge://guides/pipe.md"]
     assert "no regular file" in messages["knowledge://guides/link.md"]
     assert "rename" in messages["knowledge://guides/\\udcff.md"]
+    assert "move it" in messages["knowledge:///\\udcff beside.md"]
     assert "rename" in messages["knowledge://my docs"] and "rename" in messages["knowledge://publish"]
     assert list_sources(tmp_path) == ["guides"]
 

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from deployments.ingest import composition, ledger, sync, tasks
 from deployments.ingest.sources import KnowledgeError, list_sources
-from shared.ledger.models import Base
+from shared.ledger.models import Base, KnowledgeProblem
 from shared.ledger.sessions import create_sessions
 from shared.llm.fake import FakeLlm
 from shared.settings import Settings
@@ -103,9 +104,35 @@ def test_a_spoilt_file_is_named_and_keeps_its_earlier_version(deployment: Deploy
     (deployment.knowledge / "guides/assets.md").write_bytes(b"\xff\xfe")
     run_id, counts = deployment.start()
     assert counts["problems"] == 1
-    assert [problem["uri"] for problem in tasks.list_problems(deployment.settings, run_id)] == [GUIDE]
     assert tasks.commit(deployment.settings, run_id).removed == 0
+    assert [problem.uri for problem in tasks.list_problems(deployment.settings)] == [GUIDE]
     assert deployment.texts()[GUIDE] == "old fact"
+
+
+def test_problems_are_those_of_the_latest_plan_since_the_run_that_first_met_them(
+    deployment: Deployment,
+) -> None:
+    def read_rows() -> dict[str, tuple[str, str]]:
+        with deployment.sessions() as session:
+            rows = session.scalars(select(KnowledgeProblem)).all()
+        return {row.uri: (row.message, row.ingest_run) for row in rows}
+
+    (deployment.knowledge / "guides/binary.md").write_bytes(b"a\0b")
+    deployment.save("notes/paper.pdf", "%PDF")
+    first, _ = deployment.start()
+    paper = "knowledge://notes/paper.pdf"
+    assert read_rows() == {
+        "knowledge://guides/binary.md": ("it is binary: save it as plain text or Markdown", first),
+        paper: (".pdf is not read: use .md or .txt", first),
+    }
+
+    deployment.save("guides/binary.md", "# Mended")
+    deployment.save("guides/empty.md", "")
+    second, _ = deployment.start()
+    assert {uri: run for uri, (_, run) in read_rows().items()} == {
+        "knowledge://guides/empty.md": second,
+        paper: first,
+    }
 
 
 def test_files_that_change_under_a_run_are_taken_as_they_are(deployment: Deployment) -> None:
@@ -140,9 +167,19 @@ def test_an_emptied_folder_changes_nothing_and_its_run_has_nothing_to_commit(dep
     assert len(deployment.texts()) == 2
 
 
+def test_problems_are_named_even_where_no_file_can_be_used(deployment: Deployment) -> None:
+    for path in deployment.knowledge.rglob("*.*"):
+        path.write_bytes(b"\xff")
+    with pytest.raises(KnowledgeError, match="no usable document"):
+        deployment.start()
+    assert [problem.uri for problem in tasks.list_problems(deployment.settings)] == [GUIDE, NOTE]
+
+
 def test_clearing_leaves_the_record_of_old_versions(deployment: Deployment) -> None:
+    deployment.save("notes/paper.pdf", "%PDF")
     deployment.run()
     assert tasks.clear(deployment.settings, "clear") == 2
+    assert tasks.list_problems(deployment.settings) == []
     assert not deployment.store.collection_exists()
     with deployment.sessions() as session:
         assert ledger.read_current(session) == {}
