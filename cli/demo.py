@@ -21,8 +21,8 @@ from cli.train import CHAIN
 from cli.training_progress import describe_progress
 from cli.write import describe_model, print_post, select_post
 from shared import contracts
+from shared.voice import load_voice
 
-TOPIC = "Asset-aware scheduling in Airflow"
 FACT_TOPIC = "Lantern mode in Ghostwriter"
 FACT = b"""
 
@@ -52,11 +52,12 @@ def demo(
     if not as_json:
         typer.echo(f"Version {version} is the champion.")
 
-    say(f"2. One topic, two models: {TOPIC}")
+    topic = load_voice(connection.settings.content_dir / "voice.toml").topics.suggested[0]
+    say(f"2. One topic, two models: {topic}")
     with show_progress("Writing with the base model", quiet=as_json):
-        base = connection.serving.write(TOPIC, contracts.BASE_ALIAS)
+        base = connection.serving.write(topic, contracts.BASE_ALIAS)
     with show_progress("Writing with the champion", quiet=as_json):
-        champion = connection.serving.write(TOPIC, contracts.CHAMPION_ALIAS)
+        champion = connection.serving.write(topic, contracts.CHAMPION_ALIAS)
     if not as_json:
         _print_side_by_side(base, champion)
 

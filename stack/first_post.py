@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 
 from shared.settings import get_settings
+from shared.voice import load_voice
 from stack.config import StackConfig
 from stack.first_run import FirstRunError
 from stack.report import Report
 
-TOPIC = "Asset-aware scheduling in Airflow 3"
 WRITE_SECONDS = 300
 
 
@@ -21,14 +21,15 @@ def write_first_post(config: StackConfig, report: Report) -> dict[str, Any] | No
     record = config.state_dir / "done" / "first-post"
     if record.is_file():
         return None
+    topic = load_voice(config.content_dir / "voice.toml").topics.suggested[0]
     url = f"http://127.0.0.1:{config.ports['SERVING_PORT']}"
     auth = (get_settings().admin_user, config.secret("admin_password"))
     try:
         with httpx.Client(base_url=url, auth=auth, trust_env=False, timeout=WRITE_SECONDS) as client:
             post = None
             if not client.get("/api/posts", params={"limit": 1}).raise_for_status().json():
-                report.say(f"asking {url} for a first post on: {TOPIC}")
-                answer = client.post("/api/posts", json={"topic": TOPIC, "model": "champion"})
+                report.say(f"asking {url} for a first post on: {topic}")
+                answer = client.post("/api/posts", json={"topic": topic, "model": "champion"})
                 post = answer.raise_for_status().json()
     except httpx.HTTPStatusError as error:
         raise FirstRunError(

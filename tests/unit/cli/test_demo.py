@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,7 @@ def system(tmp_path: Path) -> FakeSystem:
     folder = system.settings.content_dir / "knowledge" / "guides"
     folder.mkdir(parents=True)
     (folder / "assets.md").write_bytes(ORIGINAL)
+    shutil.copy("content/voice.toml", system.settings.content_dir)
     return system
 
 
