@@ -6,6 +6,7 @@ It knows no document and no chunk; serving and the ingest deployment do.
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from cli.connection import Connection, get_connection
 from cli.output import CommandError, JsonOption, print_json, print_table, show_progress
@@ -20,12 +21,13 @@ APPEAR_WITHIN = 60.0
 
 @app.command("status")
 def show_status(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """Show what the knowledge base holds."""
+    """Show what the knowledge base holds, and the files that can't be used."""
     knowledge = get_connection(ctx).serving.describe_knowledge()
     if as_json:
         print_json(knowledge)
         return
     print_knowledge(knowledge)
+    print_problems(knowledge["problems"])
 
 
 @app.command("sync")
@@ -51,6 +53,7 @@ def sync(
         print_json({"runs": [vars(run) for run in runs], "changed": changes, "knowledge": after})
         return
     print_changes(changes, before, after)
+    print_problems(after["problems"])
 
 
 @app.command("clear")
@@ -151,6 +154,18 @@ def print_knowledge(knowledge: dict[str, Any]) -> None:
     typer.echo(
         f"\nVersion {knowledge['version'] or '–'}: "
         f"{knowledge['documents']} documents, {knowledge['chunks']} chunks{when}"
+    )
+
+
+def print_problems(problems: list[dict[str, Any]]) -> None:
+    """A row per file that can't be used; nothing where there is none."""
+    if not problems:
+        return
+    count = "1 file" if len(problems) == 1 else f"{len(problems)} files"
+    typer.echo(f"\n{count} can't be used. Mend or delete, then `ghostwriter knowledge sync`:")
+    print_table(
+        ["File", "What to do"],
+        [(escape(problem["uri"]), escape(problem["message"])) for problem in problems],
     )
 
 

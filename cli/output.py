@@ -11,7 +11,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -45,12 +45,13 @@ def print_error(message: str, *, as_json: bool) -> None:
 
 def stdout_console() -> Console:
     """Built at use: tests and pipes replace stdout."""
-    return Console(file=sys.stdout, highlight=False)
+    return Console(file=sys.stdout, highlight=False, emoji=False)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """A table; None shows as a dash."""
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    """A table; None shows as a dash, and what is too long for its column goes on below."""
+    headers = [Column(name, overflow="fold") for name in columns]
+    table = Table(*headers, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*("–" if cell is None or cell == "" else str(cell) for cell in row))
     stdout_console().print(table)

@@ -41,7 +41,7 @@ class ServingClient:
         return self._send("GET", f"/api/posts/{post_id}/audit")
 
     def describe_knowledge(self) -> dict[str, Any]:
-        """Counts of current documents and chunks, by source too, and the newest version."""
+        """Counts of documents and chunks, by source too, the newest version, and the files that can't be used."""
         return self._send("GET", "/api/knowledge")
 
     def sync_knowledge(self) -> dict[str, Any]:

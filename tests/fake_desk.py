@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import delete
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.serving.desk import Desk
@@ -22,6 +23,7 @@ from shared.ledger.models import (
     Base,
     DocumentVersion,
     FineTuningJob,
+    KnowledgeProblem,
     KnowledgeVersion,
     LineageEvent,
     TrainingSet,
@@ -167,6 +169,18 @@ def add_documents(world: FakeWorld, documents: dict[str, tuple[str, str]]) -> No
                 digest="d" * 64, documents=len(chunks), chunks=len(chunks), ingest_run="scheduled__1"
             )
         )
+
+
+def add_problem(world: FakeWorld, uri: str, message: str) -> None:
+    """A file that the latest run of ingest could not use."""
+    with world.sessions.begin() as session:
+        session.add(KnowledgeProblem(uri=uri, message=message, ingest_run="scheduled__1"))
+
+
+def mend_problems(world: FakeWorld) -> None:
+    """The next run could use every file."""
+    with world.sessions.begin() as session:
+        session.execute(delete(KnowledgeProblem))
 
 
 def add_model(world: FakeWorld, number: int, alias: str) -> ModelVersion:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.contracts import IDEMPOTENCY_KEY, source_asset
-from shared.ledger.models import DocumentVersion, KnowledgeVersion
+from shared.ledger.models import DocumentVersion, KnowledgeProblem, KnowledgeVersion
 
 ASSET_WAIT = 10.0  # seconds; a person is waiting
 
@@ -25,7 +25,7 @@ class AssetEvents(Protocol):
 
 
 def describe_knowledge(session: Session) -> dict[str, Any]:
-    """Counts of current documents and chunks, by source too, and the newest version."""
+    """Counts of current documents and chunks, by source too, the newest version, and the files that can't be used."""
     rows = session.execute(
         select(
             DocumentVersion.source,
@@ -37,6 +37,9 @@ def describe_knowledge(session: Session) -> dict[str, Any]:
         .group_by(DocumentVersion.source)
         .order_by(DocumentVersion.source)
     ).all()
+    problems = session.execute(
+        select(KnowledgeProblem.uri, KnowledgeProblem.message).order_by(KnowledgeProblem.uri)
+    )
     version = session.scalar(select(KnowledgeVersion).order_by(KnowledgeVersion.id.desc()).limit(1))
     return {
         "documents": sum(row[1] for row in rows),
@@ -54,6 +57,7 @@ def describe_knowledge(session: Session) -> dict[str, Any]:
             }
             for name, count, chunks, changed in rows
         ],
+        "problems": [{"uri": uri, "message": message} for uri, message in problems],
     }
 
 

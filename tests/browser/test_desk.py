@@ -13,7 +13,16 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import select
 
 from shared.ledger.models import Feedback, Post
-from tests.fake_desk import PASSWORD, TUNED_ANSWER, FakeWorld, add_lineage, add_model, make_world
+from tests.fake_desk import (
+    PASSWORD,
+    TUNED_ANSWER,
+    FakeWorld,
+    add_lineage,
+    add_model,
+    add_problem,
+    make_world,
+    mend_problems,
+)
 
 pytestmark = pytest.mark.browser
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -176,6 +185,21 @@ def test_knowledge_is_shown_and_synced(page: Page, world: FakeWorld) -> None:
     sign_in(page)
     page.get_by_role("tab", name="Knowledge").click()
     expect(page.locator("#gw-knowledge")).to_contain_text("guides")
+    expect(page.locator(".gw-problems")).to_have_count(0)
     page.locator("#gw-sync").click()
     expect(page.get_by_text("Ingest was told")).to_be_visible()
     assert world.airflow.events[-1][0] == "ghostwriter://sources/guides"
+
+
+def test_files_that_cannot_be_used_are_shown_until_they_are_mended(page: Page, world: FakeWorld) -> None:
+    add_problem(world, "knowledge://notes/<b>.txt", "it is not UTF-8 (byte 0): save it as UTF-8")
+    sign_in(page)
+    page.get_by_role("tab", name="Knowledge").click()
+    box = page.locator(".gw-problems")
+    expect(box).to_contain_text("1 file can't be used")
+    expect(box.locator("li")).to_contain_text("knowledge://notes/<b>.txt")
+    expect(box.locator("li")).to_contain_text("save it as UTF-8")
+    mend_problems(world)
+    page.locator("#gw-sync").click()  # from here on the page follows by itself
+    expect(box).to_have_count(0, timeout=30_000)
+    expect(page.locator("#gw-knowledge")).to_contain_text("guides")

@@ -127,10 +127,12 @@ def test_a_binary_file_stops_nothing_else(stack) -> None:
         stored = {item["uri"] for item in iterate_objects(stack)}
         assert contracts.document_uri("notes", "fine.txt") in stored
         assert contracts.document_uri("notes", "broken.txt") not in stored
+        (problem,) = stack.ghostwriter("knowledge", "status")["problems"]
+        assert problem["uri"] == contracts.document_uri("notes", "broken.txt") and problem["message"]
     finally:
         bad.unlink()
         good.unlink()
-    stack.ghostwriter("knowledge", "sync")
+    assert stack.ghostwriter("knowledge", "sync")["knowledge"]["problems"] == []
     assert_store_is_exactly_the_files(stack)
 
 

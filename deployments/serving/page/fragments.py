@@ -101,6 +101,22 @@ def _show_facts(facts: Iterable[tuple[str, Any]]) -> str:
     return f"<dl>{rows}</dl>"
 
 
+def show_problems(problems: Sequence[dict[str, str]]) -> str:
+    """A box with the files that can't be used and what to do about each; nothing where there is none."""
+    if not problems:
+        return ""
+    count = "1 file" if len(problems) == 1 else f"{len(problems)} files"
+    items = "".join(
+        f"<li><code>{escape(problem['uri'])}</code><span>{escape(problem['message'])}</span></li>"
+        for problem in problems
+    )
+    return (
+        f'<section class="gw-note gw-warning gw-problems"><strong>{count} can\'t be used</strong>'
+        "<p>Posts are written without them, or from their last good version. Mend or delete them, then sync.</p>"
+        f"<ul>{items}</ul></section>"
+    )
+
+
 def show_knowledge(state: dict[str, Any]) -> str:
     """Numbers of the knowledge base and a table of its sources."""
     last = state["last_ingest"]

@@ -1,4 +1,4 @@
-"""The page on the knowledge base: what is in it, and a button that makes ingest look again.
+"""The page on the knowledge base: what is in it, which files can't be used, and a button that makes ingest look again.
 
 It knows nothing of how documents are ingested.
 """
@@ -28,7 +28,7 @@ def build_knowledge_tab(desk: Desk, tab: gr.Tab) -> None:
         empty = (
             fragments.show_note("Nothing has been ingested yet.", "warning") if not found["documents"] else ""
         )
-        return empty + fragments.show_knowledge(found)
+        return empty + fragments.show_problems(found["problems"]) + fragments.show_knowledge(found)
 
     def start(request: gr.Request) -> tuple[str, gr.Timer]:
         with explained():

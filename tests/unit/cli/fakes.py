@@ -99,6 +99,7 @@ class FakeServing:
         self.requests: list[tuple[str, str, Any]] = []
         self.answers: dict[tuple[str, str], httpx.Response] = {}
         self.cited_hash = "h" * 64
+        self.problems: list[dict[str, str]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content) if request.content else None
@@ -129,6 +130,7 @@ class FakeServing:
                 {"source": name, "documents": count, "chunks": 3 * count, "changed": "2026-11-23T00:00:00"}
                 for name, count in self.stored.items()
             ],
+            "problems": self.problems,
         }
 
 

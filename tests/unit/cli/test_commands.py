@@ -124,7 +124,22 @@ def test_train_start_posts_the_examples_event_with_a_key(command: Command, syste
 def test_knowledge_status(command: Command) -> None:
     assert command.json("knowledge", "status")["documents"] == 12  # type: ignore[index]
     assert command("knowledge", "status") == 0
-    assert "guides" in command.out
+    assert "guides" in command.out and "can't be used" not in command.out
+
+
+def test_knowledge_status_and_sync_name_the_files_that_cannot_be_used(
+    command: Command, system: FakeSystem
+) -> None:
+    uri = f"knowledge://notes/[bold]:smile:{'x' * 80}.txt"
+    problem = {"uri": uri, "message": "it is not UTF-8 (byte 0): save it as UTF-8"}
+    system.serving.problems = [problem]
+    assert command.json("knowledge", "status")["problems"] == [problem]  # type: ignore[index]
+    for subcommand in ("status", "sync"):
+        assert command("knowledge", subcommand) == 0
+        assert "1 file can't be used" in command.out
+        shown = "".join(command.out.split())
+        assert "[bold]:smile:" in shown and shown.count("x") >= 80
+        assert "save" in shown and "UTF-8" in shown
 
 
 def test_knowledge_sync_waits_and_says_what_changed(command: Command, system: FakeSystem) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from deployments.serving.api import NOTE_HEADER, create_api
 from shared.ledger.models import Feedback
 from shared.llm.port import LlmError
-from tests.fake_desk import PASSWORD, FakeWorld, add_model, make_world
+from tests.fake_desk import PASSWORD, FakeWorld, add_model, add_problem, make_world
 
 
 @pytest.fixture
@@ -130,6 +130,16 @@ def test_knowledge_counts_what_is_current(client: TestClient) -> None:
     assert (state["documents"], state["chunks"], state["version"]) == (3, 3, 1)
     assert state["last_ingest"]["run"] == "scheduled__1"
     assert state["sources"][0]["source"] == "guides"
+    assert state["problems"] == []
+
+
+def test_knowledge_names_the_files_that_cannot_be_used(world: FakeWorld, client: TestClient) -> None:
+    add_problem(world, "knowledge://notes/b.txt", "it is binary: save it as plain text or Markdown")
+    add_problem(world, "knowledge://notes/a.pdf", ".pdf is not read: use .md or .txt")
+    assert client.get("/api/knowledge").json()["problems"] == [
+        {"uri": "knowledge://notes/a.pdf", "message": ".pdf is not read: use .md or .txt"},
+        {"uri": "knowledge://notes/b.txt", "message": "it is binary: save it as plain text or Markdown"},
+    ]
 
 
 def test_sync_wakes_ingest_for_every_source(world: FakeWorld, client: TestClient) -> None:
