@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings, run: str) -> Prepared:
-    """Examples and knowledge to a frozen training set and a proposal."""
+    """Examples and knowledge to a frozen training set and a proposal. Raises VoiceError."""
     from shared.retrieval import retrieve
     from shared.vectors.port import ScoredChunk
 
@@ -90,11 +90,13 @@ def choose(settings: Settings) -> str:
 
 
 def compare(settings: Settings, run: str) -> tuple[Decision, str]:
-    """Judge the challenger; the decision and the challenger's version. LookupError where there is none any more."""
+    """Judge the challenger; the decision and the challenger's version. Raises VoiceError, and LookupError where there
+    is no challenger any more."""
     from pathlib import Path
 
     from deployments.training import records
 
+    voice = composition.load_team_voice(settings)  # first: a mistake in it costs nothing
     registry = composition.create_registry(settings)
     challenger = registry.get_by_alias(contracts.CHALLENGER_ALIAS)
     if challenger is None:
@@ -108,7 +110,7 @@ def compare(settings: Settings, run: str) -> tuple[Decision, str]:
         registry.get_by_alias(contracts.CHAMPION_ALIAS),
         settings.chat_model,
         holdout,
-        composition.load_team_voice(settings),
+        voice,
         composition.create_llm(settings),
         composition.create_tracker(settings),
         registry,

@@ -9,6 +9,8 @@ Runs when the knowledge base or the examples have changed, and once a day. Ends 
 - **hand_over**: there is something to train or to complain about, `fine_tune` checks it;
 - **nothing_due**: this training set has had its job;
 - **no_knowledge_base**: ingest has not finished yet; its event starts this Dag again.
+
+A mistake in `content/voice.toml` fails it at once; the log names the key.
 """
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, task
@@ -35,10 +37,12 @@ def prepare_examples() -> None:
     )
     def prepare(run_id: str) -> str:
         from deployments.training import tasks
+        from deployments.training.mistakes import fail_at_once
         from shared.orchestration.recording import record_lineage
         from shared.settings import get_settings
 
-        prepared = tasks.prepare(get_settings(), run_id)
+        with fail_at_once():
+            prepared = tasks.prepare(get_settings(), run_id)
         frozen = {"version": prepared.training_set, **prepared.counts}
         record_lineage(
             inputs={contracts.EXAMPLES: {"row_count": sum(prepared.counts.values())}},

@@ -10,7 +10,7 @@ Runs when `fine_tune` has registered a challenger.
 
 from typing import Any
 
-from airflow.sdk import TriggerRule, dag, task
+from airflow.sdk import TriggerRule, cross_downstream, dag, task
 
 from deployments.training.defaults import CHALLENGER, CHAMPION, DAG_DEFAULTS
 from shared import contracts
@@ -42,10 +42,12 @@ def promote_champion() -> None:
     )
     def judge(run_id: str, ti: Any = None) -> str:
         from deployments.training import tasks
+        from deployments.training.mistakes import fail_at_once
         from shared.orchestration.recording import record_lineage
         from shared.settings import get_settings
 
-        decision, version = tasks.compare(get_settings(), run_id)
+        with fail_at_once():
+            decision, version = tasks.compare(get_settings(), run_id)
         numbers = {"promoted": decision.promote, "pairs": decision.pairs}
         record_lineage(outputs={contracts.MODEL: {"version": version}}, run=numbers)
         ti.xcom_push(key="version", value=version)
@@ -72,8 +74,7 @@ def promote_champion() -> None:
     )()
     duel = judge.override(task_id="compare", task_display_name="⚖️ Compare with the champion")()
     choose_comparison() >> [no_challenger(), first, duel]
-    [first, duel] >> promoted()
-    [first, duel] >> kept()
+    cross_downstream([first, duel], [promoted(), kept()])
 
 
 promote_champion()

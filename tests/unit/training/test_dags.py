@@ -8,9 +8,11 @@ import pytest
 pytest.importorskip("airflow")
 
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import AirflowFailException
 
 import deployments.training
 from shared import contracts
+from shared.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,21 @@ def test_assets_chain_the_dags(dags: dict[str, Any]) -> None:
     assert contracts.CHAMPION_ASSET in outlets(contracts.PROMOTE_DAG, "promoted")
     assert contracts.EXAMPLES_ASSET in outlets(contracts.START_TRAINING_DAG, "start")
     assert contracts.TRAINING_SET_ASSET not in outlets(contracts.PREPARE_DAG, "prepare")
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id"),
+    [
+        (contracts.PREPARE_DAG, "prepare"),
+        (contracts.PROMOTE_DAG, "compare"),
+        (contracts.PROMOTE_DAG, "no_champion"),
+    ],
+)
+def test_a_mistake_in_the_voice_is_not_tried_again(
+    dags: dict[str, Any], dag_id: str, task_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "voice.toml").write_text("[voice]\nopener = 1\n")
+    settings = Settings(content_dir=tmp_path, state_dir=tmp_path)
+    monkeypatch.setattr("shared.settings.get_settings", lambda: settings)
+    with pytest.raises(AirflowFailException, match=r"voice\.toml: .*\[voice\] opener"):
+        dags[dag_id].get_task(task_id).python_callable(run_id="manual__1")
