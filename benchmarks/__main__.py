@@ -17,7 +17,7 @@ import psutil
 
 from cli.connection import load_settings
 from shared.llm.openai import OpenAiLlm
-from shared.prompt import build_messages, count_answer_tokens
+from shared.prompt import build_messages, choose_decoding
 from shared.retrieval import retrieve
 from shared.settings import Settings
 from shared.vectors.port import VectorStore
@@ -90,13 +90,15 @@ def compare_writing(settings: Settings, store: VectorStore) -> tuple[float, floa
 
     bare_search = measure(lambda: store.search(TOPIC, vector, voice.retrieval.top_k), 10)
     search = measure(ours, 10)
+    decoding = choose_decoding(voice)
     messages = build_messages(voice, TOPIC, [hit.chunk for hit in ours()])
     bare_write = measure(
         lambda: llm.client.chat.completions.create(
             model=settings.chat_model,
             messages=messages,  # type: ignore[arg-type]
-            max_completion_tokens=count_answer_tokens(voice),
-            temperature=0,
+            max_completion_tokens=decoding.max_tokens,
+            temperature=decoding.temperature,
+            frequency_penalty=decoding.frequency_penalty,
         )
     )
     write = measure(lambda: ask("write", TOPIC, "--model", "base"))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from shared.llm.port import Message
+from shared.llm.port import Decoding, Message
 from shared.voice import Voice
 
 _SYSTEM: Final = "You are {speaker}: {description}. You write short posts in {language}. {rules}"
@@ -19,8 +19,12 @@ _USER: Final = (
 _EXCERPT: Final = "{title}: {text}"
 MAX_EXCERPT_CHARACTERS: Final = 600  # a long chunk would crowd the others out, and small models read slowly
 
-PROMPT_VERSION: Final = "p" + hashlib.sha256("\0".join((_SYSTEM, _USER, _EXCERPT)).encode()).hexdigest()[:8]
-"""Changes exactly when the wording of the prompt does; the voice's own words are part of the training set."""
+_FREQUENCY_PENALTY: Final = 0.3  # without it a small model says its last sentence again and again
+
+PROMPT_VERSION: Final = (
+    "p" + hashlib.sha256(f"{_SYSTEM}\0{_USER}\0{_EXCERPT}\0{_FREQUENCY_PENALTY}".encode()).hexdigest()[:8]
+)
+"""Changes exactly when the wording or the decoding does; the voice's own words are part of the training set."""
 
 
 class ContextChunk(Protocol):
@@ -60,6 +64,6 @@ def read_topic(messages: Sequence[Message]) -> str:
     return topics[-1].strip() if topics else ""
 
 
-def count_answer_tokens(voice: Voice) -> int:
-    """How many tokens an answer may have: two a word, and room for the hashtags."""
-    return voice.max_words * 2 + 40
+def choose_decoding(voice: Voice) -> Decoding:
+    """How a post is drawn, wherever it is: no chance, two tokens a word and room for the hashtags."""
+    return Decoding(voice.max_words * 2 + 40, frequency_penalty=_FREQUENCY_PENALTY)

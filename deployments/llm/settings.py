@@ -21,7 +21,9 @@ class LlmSettings(BaseSettings):
     llm_embedding_weights: str = ""
     cache_dir: Path = Path("~/.cache/ghostwriter")
     llm_threads: int = Field(default=0, ge=0, description="CPU threads for answers; 0: half the cores")
-    llm_trainer_threads: int = Field(default=0, ge=0, description="CPU threads of a job; 0: all cores")
+    llm_trainer_threads: int = Field(
+        default=0, ge=0, description="CPU threads of a job; 0: all cores but one"
+    )
     llm_max_batch: int = Field(default=8, ge=1, description="generations that run at once")
     llm_max_queue: int = Field(default=32, ge=1, description="generations that run or wait; more get a 429")
     llm_max_models: int = Field(default=3, ge=1, description="fine-tuned models kept in memory")

@@ -18,7 +18,7 @@ from deployments.serving.errors import BadRequest, KnowledgeEmpty, Unavailable
 from deployments.serving.models import ChosenModel, ModelChooser
 from shared.ledger.models import Post, PostSource
 from shared.llm.port import Llm, LlmError
-from shared.prompt import PROMPT_VERSION, build_messages, count_answer_tokens
+from shared.prompt import PROMPT_VERSION, build_messages, choose_decoding
 from shared.retrieval import retrieve
 from shared.vectors.port import ScoredChunk, VectorStore, VectorStoreError
 from shared.voice import Voice
@@ -130,7 +130,7 @@ class Writer:
 
         messages = build_messages(self._voice, topic, [hit.chunk for hit in chunks])
         pieces: list[str] = []
-        stream = self._llm.stream_chat(chosen.model_id, messages, max_tokens=count_answer_tokens(self._voice))
+        stream = self._llm.stream_chat(chosen.model_id, messages, choose_decoding(self._voice))
         with closing(stream):  # type: ignore[type-var]  # every adapter is a generator: closing stops the generation
             for piece in stream:
                 pieces.append(piece)

@@ -18,14 +18,15 @@ from deployments.training.sets import HoldoutExample
 from deployments.training.tracking.port import Tracker
 from shared import contracts
 from shared.llm.port import Llm
-from shared.prompt import count_answer_tokens
+from shared.prompt import choose_decoding
 from shared.registry.port import ModelRegistry, ModelVersion
 from shared.voice import Voice
 
 log = logging.getLogger(__name__)
 
-CONCURRENCY = 4
-"""Requests at once while the holdout is written: the LLM server batches them."""
+CONCURRENCY = 16
+"""Requests at once while the holdout is written: the LLM server batches them, and sixteen answers take little longer
+than four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,10 @@ def choose_comparison(registry: ModelRegistry) -> Literal["no_challenger", "no_c
 def sit_exam(model_id: str, holdout: Sequence[HoldoutExample], voice: Voice, llm: Llm) -> Exam:
     """Let a model write for every holdout prompt, without chance, and score what it wrote."""
     started = time.monotonic()
-    max_tokens = count_answer_tokens(voice)
+    decoding = choose_decoding(voice)
 
     def write(example: HoldoutExample) -> str:
-        return llm.complete_chat(model_id, example.messages, max_tokens=max_tokens, temperature=0.0).strip()
+        return llm.complete_chat(model_id, example.messages, decoding).strip()
 
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         texts = tuple(pool.map(write, holdout))

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from shared.llm.port import Llm, LlmError, Message
+from shared.llm.port import Decoding, Llm, LlmError, Message
 
 _PNG = bytes.fromhex(  # 8 x 8 pixels of one colour
     "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc0000001449"
@@ -24,22 +24,14 @@ class FakeLlm(Llm):
         self.dimensions = dimensions
         self.chats: list[tuple[str, list[Message]]] = []
 
-    def stream_chat(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-    ) -> Iterator[str]:
+    def stream_chat(self, model: str, messages: Sequence[Message], decoding: Decoding) -> Iterator[str]:
         if model not in self.answers:
             raise LlmError(
                 f"The model {model!r} does not exist. Choose one of {', '.join(self.list_models())}."
             )
         self.chats.append((model, list(messages)))
         answer = self.answers[model] or messages[-1]["content"]
-        yield from re.findall(r"\S+\s*", answer)[:max_tokens]
+        yield from re.findall(r"\S+\s*", answer)[: decoding.max_tokens]
 
     def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         return [self._embed_text(text) for text in texts]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from shared.llm.port import Llm, LlmError, Message
+from shared.llm.port import Decoding, Llm, LlmError, Message
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -40,24 +40,14 @@ class OpenAiLlm(Llm):
             max_retries=self._max_retries,
         )
 
-    def stream_chat(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-    ) -> Iterator[str]:
-        from openai import omit
-
+    def stream_chat(self, model: str, messages: Sequence[Message], decoding: Decoding) -> Iterator[str]:
         with self._explained():
             stream = self.client.chat.completions.create(
                 model=model,
                 messages=cast(Any, list(messages)),
-                max_completion_tokens=max_tokens,
-                temperature=temperature,
-                seed=seed if seed is not None else omit,
+                max_completion_tokens=decoding.max_tokens,
+                temperature=decoding.temperature,
+                frequency_penalty=decoding.frequency_penalty,
                 stream=True,
             )
             with stream:

@@ -5,6 +5,7 @@ It knows no vendor. Fine-tuning jobs are asked for in the training deployment al
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 
@@ -15,6 +16,15 @@ class Message(TypedDict):
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How an answer is drawn from the model; the parameters are OpenAI's, without chance unless asked for."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    frequency_penalty: float = 0.0
+
+
 class LlmError(RuntimeError):
     """The provider refused or could not be reached; the message says what to do."""
 
@@ -23,30 +33,12 @@ class Llm(ABC):
     """A provider of chat, embeddings and images."""
 
     @abstractmethod
-    def stream_chat(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-    ) -> Iterator[str]:
+    def stream_chat(self, model: str, messages: Sequence[Message], decoding: Decoding) -> Iterator[str]:
         """Pieces of the answer as they come; closing the iterator stops the generation. Raises LlmError."""
 
-    def complete_chat(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seed: int | None = None,
-    ) -> str:
+    def complete_chat(self, model: str, messages: Sequence[Message], decoding: Decoding) -> str:
         """The whole answer. Raises LlmError."""
-        return "".join(
-            self.stream_chat(model, messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
-        )
+        return "".join(self.stream_chat(model, messages, decoding))
 
     @abstractmethod
     def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:

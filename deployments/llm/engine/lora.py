@@ -5,6 +5,7 @@ It knows no job, file format or tracker: examples and a callback go in, a direct
 
 import contextlib
 import logging
+import os
 import random
 import shutil
 import time
@@ -74,8 +75,7 @@ def train_adapter(
 ) -> int:
     """Trains, writes the adapter to `target` and returns the tokens trained on. `report` may raise to stop it."""
     torch.manual_seed(settings.seed)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads or choose_threads(os.cpu_count() or 1))
     tokenizer = AutoTokenizer.from_pretrained(weights)
     examples = [_encode(tokenizer, messages, number) for number, messages in enumerate(train, 1)]
     held_out = [_encode(tokenizer, messages, number) for number, messages in enumerate(validation, 1)]
@@ -117,6 +117,11 @@ def train_adapter(
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     return settings.epochs * tokens_per_epoch
+
+
+def choose_threads(cores: int) -> int:
+    """All but one of more than two cores: a thread that waits for its core keeps the others waiting at each barrier."""
+    return cores - 1 if cores > 2 else cores
 
 
 def _build_model(weights: str) -> tuple[Any, Callable[[], contextlib.AbstractContextManager[Any]]]:

@@ -200,7 +200,10 @@ def build_write_tab(desk: Desk) -> None:
         [write.click, topic.submit], run, [topic, model, chat], shown, concurrency_limit=4, show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip
-    stop.click(stopped, chat, [chat, write, stop, line], cancels=[writing], api_visibility="private")
+    # Only when the writing has ended: its last update would else come after, and hide what this one says.
+    stop.click(None, cancels=[writing], api_visibility="private").then(
+        stopped, chat, [chat, write, stop, line], api_visibility="private"
+    )
     up.click(thumb_up, post_id, thanks, api_visibility="private")
     down.click(thumb_down, post_id, thanks, api_visibility="private")
     draw.click(paint, topic_of_post, picture, concurrency_limit=2, api_visibility="private")

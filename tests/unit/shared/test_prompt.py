@@ -1,7 +1,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from shared.prompt import MAX_EXCERPT_CHARACTERS, build_messages, count_answer_tokens, read_topic
+from shared.prompt import MAX_EXCERPT_CHARACTERS, build_messages, choose_decoding, read_topic
 from shared.voice import load_voice
 
 VOICE = load_voice(Path(__file__).parents[3] / "content" / "voice.toml")
@@ -32,4 +32,4 @@ def test_no_context_is_said_rather_than_left_blank() -> None:
 
 
 def test_an_answer_has_room_for_the_longest_post() -> None:
-    assert count_answer_tokens(VOICE) > VOICE.max_words * 1.5
+    assert choose_decoding(VOICE).max_tokens > VOICE.max_words * 1.5
