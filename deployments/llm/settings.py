@@ -24,8 +24,11 @@ class LlmSettings(BaseSettings):
     llm_trainer_threads: int = Field(
         default=0, ge=0, description="CPU threads of a job; 0: all cores but one"
     )
-    llm_max_batch: int = Field(default=8, ge=1, description="generations that run at once")
+    llm_max_batch: int = Field(default=16, ge=1, description="generations that run at once")
     llm_max_queue: int = Field(default=32, ge=1, description="generations that run or wait; more get a 429")
+    llm_default_max_tokens: int = Field(
+        default=1024, ge=1, description="longest answer where the caller names no limit"
+    )
     llm_max_models: int = Field(default=3, ge=1, description="fine-tuned models kept in memory")
     llm_max_file_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     llm_trainer_nice: int = Field(default=5, ge=0, le=19)

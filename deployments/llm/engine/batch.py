@@ -22,6 +22,7 @@ from deployments.llm.engine.port import (
     Piece,
     Usage,
 )
+from deployments.llm.engine.sampling import penalise, sample
 
 
 @dataclass
@@ -51,7 +52,9 @@ class TorchGeneration(Generation):
 
     def fail(self, error: Exception) -> None:
         """Ends the caller's iteration with an error."""
-        self.pieces.put(EngineError(f"The generation failed: {error}"))
+        known = isinstance(error, EngineError)
+        self.pieces.put(error if known else EngineError(f"The generation failed: {error}"))
+        self.cancelled.set()
 
 
 class Batch:
@@ -107,10 +110,14 @@ class Batch:
         return output.logits[:, -1].float()
 
     def _accept(self, rows: list[TorchGeneration], logits: torch.Tensor) -> None:
+        for index, row in enumerate(rows):
+            penalise(logits[index], row.tokens, row.request)
         greedy = logits.argmax(-1).tolist()
         for index, row in enumerate(rows):
             request = row.request
-            token = greedy[index] if request.temperature <= 0 else _sample(logits[index], row)
+            token = (
+                greedy[index] if request.temperature <= 0 else sample(logits[index], request, row.generator)
+            )
             ended = token in self._stop_tokens
             row.tokens.append(token)
             text = self._tokenizer.decode(row.tokens[:-1] if ended else row.tokens, skip_special_tokens=True)
@@ -153,13 +160,3 @@ class Batch:
         for mine, new in zip(self._cache.layers, cache.layers, strict=True):
             mine.keys = torch.cat([pad(mine.keys, (0, 0, ours, 0)), pad(new.keys, (0, 0, theirs, 0))])
             mine.values = torch.cat([pad(mine.values, (0, 0, ours, 0)), pad(new.values, (0, 0, theirs, 0))])
-
-
-def _sample(logits: torch.Tensor, row: TorchGeneration) -> int:
-    # On the CPU in double precision, whatever the model's device: the same seed draws the same token.
-    probabilities = torch.softmax(logits.double().cpu() / row.request.temperature, -1)
-    if row.request.top_p < 1:
-        ordered, indices = probabilities.sort(descending=True)
-        ordered[ordered.cumsum(0) - ordered > row.request.top_p] = 0
-        probabilities = torch.zeros_like(probabilities).scatter(0, indices, ordered)
-    return int(torch.multinomial(probabilities, 1, generator=row.generator))

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from deployments.llm.engine.limits import limit_answer
 from deployments.llm.engine.port import (
-    ContextTooLongError,
     Embeddings,
     Engine,
     FinishReason,
@@ -58,12 +58,14 @@ class FakeEngine(Engine):
         *,
         ready: bool = True,
         context: int = 200,
+        default_max_tokens: int = 1024,
         max_queue: int = 100,
         dimensions: int = 8,
         gate: threading.Semaphore | None = None,
     ) -> None:
         self.chat_model, self.embedding_model = contracts.LOCAL_CHAT_MODEL, contracts.LOCAL_EMBEDDING_MODEL
         self._loads, self._ready = ready, False
+        self._default_max_tokens = default_max_tokens
         self._context, self._max_queue, self._dimensions, self._gate = context, max_queue, dimensions, gate
         self.adapters: dict[str, Path] = {}
         self.generations: list[FakeGeneration] = []
@@ -91,15 +93,14 @@ class FakeEngine(Engine):
         if request.model != self.chat_model and request.model not in self.adapters:
             raise UnknownModelError(request.model)
         prompt_tokens = sum(len(message["content"].split()) for message in request.messages)
-        if prompt_tokens + (request.max_tokens or 1) > self._context:
-            raise ContextTooLongError(self._context, prompt_tokens, request.max_tokens or 0)
+        limit = limit_answer(self._context, prompt_tokens, request.max_tokens, self._default_max_tokens)
         if len(self.generations) >= self._max_queue:
             raise QueueFullError("Too many generations wait.")
         text = request.messages[-1]["content"]
         for stop in request.stop:
             text = text.split(stop)[0]
         words = [word if index == 0 else f" {word}" for index, word in enumerate(text.split())]
-        generation = FakeGeneration(words, prompt_tokens, request.max_tokens or self._context, self._gate)
+        generation = FakeGeneration(words, prompt_tokens, limit, self._gate)
         self.generations.append(generation)
         return generation
 
@@ -114,5 +115,6 @@ class FakeEngine(Engine):
         return Embeddings(vectors, sum(len(text.split()) for text in texts))
 
     def close(self) -> None:
+        self._ready = False
         for generation in self.generations:
             generation.cancel()

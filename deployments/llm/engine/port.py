@@ -43,13 +43,15 @@ class NotReadyError(EngineError):
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One answer to generate. `max_tokens` None: as many as the context allows."""
+    """One answer to generate. `max_tokens` None: the engine's default, or what room the context leaves."""
 
     model: str
     messages: Messages
     max_tokens: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
 

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -19,8 +19,8 @@ from deployments.llm.engine.answer_text import AnswerText
 from deployments.llm.engine.batch import Batch, TorchGeneration
 from deployments.llm.engine.device import choose_device, choose_dtype
 from deployments.llm.engine.embedder import Embedder
+from deployments.llm.engine.limits import limit_answer
 from deployments.llm.engine.port import (
-    ContextTooLongError,
     Embeddings,
     Engine,
     GenerationRequest,
@@ -34,6 +34,8 @@ from shared import contracts
 
 log = logging.getLogger(__name__)
 
+_STOP_SECONDS: Final = 5.0
+
 
 class TorchEngine(Engine):
     """Answers of one model are decoded together; several models take turns, one token each."""
@@ -45,6 +47,8 @@ class TorchEngine(Engine):
         self._models: OrderedDict[str, Any] = OrderedDict()  # fine-tuned, most recently used last
         self._batches: dict[str, Batch] = {}
         self._waiting: deque[TorchGeneration] = deque()
+        self._generations: list[TorchGeneration] = []  # that run or wait; the batches are the decoder's own
+        self._decoder: threading.Thread | None = None
         self._condition = threading.Condition()
         self._loaded = self._closed = False
         self._failure: str | None = None
@@ -64,7 +68,8 @@ class TorchEngine(Engine):
             self._base = self._load_base(choose_dtype())
             self._limit: int = self._base.config.max_position_embeddings
             self._stop_tokens = _stop_tokens(self._base, self._tokenizer)
-            threading.Thread(target=self._decode_forever, name="decoder", daemon=True).start()
+            self._decoder = threading.Thread(target=self._decode_forever, name="decoder", daemon=True)
+            self._decoder.start()
             self._loaded = True
             log.info(
                 "Models loaded in %.1f s on %s as %s",
@@ -115,7 +120,8 @@ class TorchEngine(Engine):
         merged = PeftModel.from_pretrained(self._load_base(torch.float32), directory).merge_and_unload()
         merged = merged.to(self._base.dtype).eval()
         with self._condition:
-            self._models[model_id] = merged
+            if self._adapters.get(model_id) == directory:  # else it was forgotten meanwhile
+                self._models[model_id] = merged
             while len(self._models) > self._settings.llm_max_models:
                 self._models.popitem(last=False)
         log.info("Loaded %s in %.1f s", model_id, time.monotonic() - started)
@@ -130,18 +136,19 @@ class TorchEngine(Engine):
         prompt = self._tokenizer.apply_chat_template(
             list(request.messages), add_generation_prompt=True, return_dict=True
         )["input_ids"]
-        if len(prompt) + (request.max_tokens or 1) > self._limit:
-            raise ContextTooLongError(self._limit, len(prompt), request.max_tokens or 0)
+        limit = limit_answer(
+            self._limit, len(prompt), request.max_tokens, self._settings.llm_default_max_tokens
+        )
         generator = torch.Generator()
         generator.manual_seed(request.seed) if request.seed is not None else generator.seed()
-        limit = request.max_tokens or self._limit - len(prompt)
         generation = TorchGeneration(request, prompt, limit, generator, AnswerText(request.stop))
         with self._condition:
-            running = sum(len(batch.rows) for batch in self._batches.values())
-            if running + len(self._waiting) >= self._settings.llm_max_queue:
-                raise QueueFullError(
-                    f"{running + len(self._waiting)} generations run or wait; try again later."
-                )
+            if self._closed:
+                raise NotReadyError("The server is stopping.")
+            self._generations = [other for other in self._generations if not other.cancelled.is_set()]
+            if len(self._generations) >= self._settings.llm_max_queue:
+                raise QueueFullError(f"{len(self._generations)} generations run or wait; try again later.")
+            self._generations.append(generation)
             self._waiting.append(generation)
             self._condition.notify_all()
         return generation
@@ -197,12 +204,13 @@ class TorchEngine(Engine):
     def close(self) -> None:
         with self._condition:
             self._closed = True
-            for generation in [
-                *self._waiting,
-                *(row for batch in self._batches.values() for row in batch.rows),
-            ]:
+            for generation in self._generations:
                 generation.cancel()
             self._condition.notify_all()
+        if (
+            self._decoder is not None
+        ):  # an interpreter must not end while torch computes in a thread of its own
+            self._decoder.join(_STOP_SECONDS)
 
 
 def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -55,6 +55,12 @@ def test_an_answer_is_cut_at_its_limit(server, name):
     assert (choice["message"]["content"], choice["finish_reason"]) == ("one two", "length")
 
 
+def test_without_a_limit_an_answer_is_cut_at_the_default(start):
+    server = start(FakeEngine(default_max_tokens=3))
+    choice = server.client.post(CHAT_PATH, json={**CHAT, "frequency_penalty": 2}).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("one two three", "length")
+
+
 def test_a_stream_carries_the_same_text_and_ends_with_usage(server):
     body = {**CHAT, "stream": True, "stream_options": {"include_usage": True}, "stop": " four"}
     text = server.client.post(CHAT_PATH, json=body).text
@@ -89,6 +95,8 @@ def test_an_abandoned_stream_stops_its_generation():
         ({"max_tokens": 500}, 400, "context_length_exceeded"),
         ({"messages": []}, 400, None),
         ({"temperature": 3}, 400, None),
+        ({"frequency_penalty": 2.1}, 400, None),
+        ({"presence_penalty": -2.1}, 400, None),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, None),
     ],
 )

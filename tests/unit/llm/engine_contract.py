@@ -1,0 +1,167 @@
+"""What every engine must do; run on the fake, and on the torch engine by an interpreter that may have no pytest."""
+
+import itertools
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from deployments.llm.engine.port import (
+    ContextTooLongError,
+    Engine,
+    GenerationRequest,
+    NotReadyError,
+    Piece,
+    UnknownModelError,
+    Usage,
+)
+
+CONTEXT, DEFAULT_MAX_TOKENS = 200, 40
+WORDS = [f"w{number:02d}" for number in range(90)]
+"""One token each; a prompt has as many tokens as words."""
+
+
+class Subject(NamedTuple):
+    """A loaded engine of CONTEXT and DEFAULT_MAX_TOKENS, and a folder that it takes as an adapter."""
+
+    engine: Engine
+    adapter: Path
+
+
+def ask(engine: Engine, words: int = 12, **wishes) -> GenerationRequest:
+    """A greedy request whose prompt has so many words."""
+    content = " ".join(itertools.islice(itertools.cycle(WORDS), words))
+    messages = [{"role": "user", "content": content}]
+    return GenerationRequest(
+        **{"model": engine.chat_model, "messages": messages, "temperature": 0.0, **wishes}
+    )
+
+
+def answer(engine: Engine, request: GenerationRequest) -> tuple[str, Piece]:
+    """The whole text, and the last piece."""
+    pieces = list(engine.generate(request))
+    return "".join(piece.text for piece in pieces), pieces[-1]
+
+
+def check_an_unknown_model_is_refused(subject: Subject) -> None:
+    assert fails(UnknownModelError, lambda: subject.engine.generate(ask(subject.engine, model="nope")))
+
+
+def check_a_fine_tuned_model_answers_until_it_is_forgotten(subject: Subject) -> None:
+    engine, model = subject.engine, "ft:x"
+    engine.register_adapter(model, subject.adapter)
+    assert answer(engine, ask(engine, model=model))[1].finish_reason
+    engine.forget_adapter(model)
+    assert fails(UnknownModelError, lambda: engine.generate(ask(engine, model=model)))
+
+
+def check_what_does_not_fit_the_context_is_refused(subject: Subject) -> None:
+    engine = subject.engine
+    for words, wanted in ((CONTEXT, None), (CONTEXT + 5, 1), (150, 51)):
+        error = fails(
+            ContextTooLongError, lambda w=words, m=wanted: engine.generate(ask(engine, w, max_tokens=m))
+        )
+        assert (error.limit, error.prompt_tokens, error.max_tokens) == (CONTEXT, words, wanted or 0)
+    assert answer(engine, ask(engine, 150, max_tokens=50))[1].usage == Usage(150, 50)
+
+
+def check_an_answer_is_cut_at_its_limit_and_counted(subject: Subject) -> None:
+    text, last = answer(subject.engine, ask(subject.engine, 12, max_tokens=5))
+    assert (last.finish_reason, last.usage, len(text.split())) == ("length", Usage(12, 5), 5)
+
+
+def check_the_default_limit_yields_to_the_room_that_is_left(subject: Subject) -> None:
+    for words, tokens in ((100, DEFAULT_MAX_TOKENS), (CONTEXT - 3, 3)):
+        _, last = answer(subject.engine, ask(subject.engine, words))
+        assert (last.finish_reason, last.usage) == ("length", Usage(words, tokens))
+
+
+def check_a_greedy_answer_is_always_the_same(subject: Subject) -> None:
+    assert len({answer(subject.engine, ask(subject.engine))[0] for _ in range(3)}) == 1
+
+
+def check_the_same_seed_gives_the_same_text(subject: Subject) -> None:
+    request = ask(subject.engine, temperature=1.0, top_p=0.9, seed=7)
+    assert len({answer(subject.engine, request)[0] for _ in range(3)}) == 1
+
+
+def check_a_stop_sequence_is_cut_off(subject: Subject) -> None:
+    whole, _ = answer(subject.engine, ask(subject.engine, max_tokens=10))
+    stop = " " + whole.split()[3]
+    text, last = answer(subject.engine, ask(subject.engine, max_tokens=10, stop=("never", stop)))
+    assert (text.strip(), last.finish_reason) == (whole.partition(stop)[0].strip(), "stop")
+
+
+def check_penalised_words_do_not_come_again(subject: Subject) -> None:
+    for penalty in ("frequency_penalty", "presence_penalty"):
+        words = answer(subject.engine, ask(subject.engine, 30, max_tokens=25, **{penalty: 2.0}))[0].split()
+        assert len(words) == len(set(words)) == 25, f"{penalty}: {words}"
+
+
+def check_cancelling_ends_the_iteration(subject: Subject) -> None:
+    generation = subject.engine.generate(ask(subject.engine, 90, max_tokens=100))
+    pieces = iter(generation)
+    assert next(pieces).text
+    generation.cancel()
+    assert [piece.finish_reason for piece in pieces if piece.finish_reason] == []
+    generation.cancel()
+    assert answer(subject.engine, ask(subject.engine))[1].finish_reason
+
+
+def check_answers_side_by_side_are_those_of_answers_alone(subject: Subject) -> None:
+    requests = [ask(subject.engine, words, max_tokens=20) for words in (3, 40, 12, 90, 25)]
+    alone = [answer(subject.engine, request)[0] for request in requests]
+    together: dict[int, str] = {}
+
+    def read(index: int) -> None:
+        together[index] = answer(subject.engine, requests[index])[0]
+
+    threads = [threading.Thread(target=read, args=(index,)) for index in range(len(requests))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [together.get(index) for index in range(len(requests))] == alone
+
+
+def check_embeddings_are_normalised_and_one_per_text(subject: Subject) -> None:
+    texts = [" ".join(WORDS[:count]) for count in (5, 1, 40, 2)]
+    result = subject.engine.embed(texts)
+    assert len(result.vectors) == len(texts) and len({len(vector) for vector in result.vectors}) == 1
+    assert all(abs(math.hypot(*vector) - 1) < 1e-4 for vector in result.vectors)
+    for text, vector in zip(texts, result.vectors, strict=True):
+        alone = subject.engine.embed([text]).vectors[0]
+        assert max(abs(a - b) for a, b in zip(alone, vector, strict=True)) < 1e-4
+    assert result.prompt_tokens >= 48
+
+
+def check_closing_ends_what_runs_and_refuses_more(subject: Subject) -> None:
+    engine = subject.engine
+    generations = [engine.generate(ask(engine, 90, max_tokens=100)) for _ in range(3)]
+    ended = threading.Semaphore(0)
+
+    def read(generation) -> None:
+        list(generation)
+        ended.release()
+
+    for generation in generations:
+        threading.Thread(target=read, args=(generation,), daemon=True).start()
+    engine.close()
+    for _ in generations:
+        assert ended.acquire(timeout=10)
+    assert not engine.ready
+    assert fails(NotReadyError, lambda: engine.generate(ask(engine)))
+    assert fails(NotReadyError, lambda: engine.embed(["w01"]))
+
+
+def fails(kind: type[Exception], call: Callable[[], object]):
+    """The error that the call raises; an AssertionError where it raises none."""
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+CHECKS = {name: check for name, check in globals().items() if name.startswith("check_")}
