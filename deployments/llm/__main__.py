@@ -33,10 +33,10 @@ def main() -> None:
     runner = JobRunner(
         jobs,
         files,
+        engine,
         command=[sys.executable, "-m", "deployments.llm.trainer"],
         environment=None,
         emit=build_emitter(shared_settings.lineage_spool_dir),
-        on_model=engine.register_adapter,
         nice=settings.llm_trainer_nice,
         timeout=settings.llm_training_timeout,
     )

@@ -49,9 +49,11 @@ def create_app(
             engine.register_adapter(model_id, jobs.adapter_dir(job.id))
         threading.Thread(target=engine.load, name="loader", daemon=True).start()
         runner.start()
-        yield
-        runner.stop()
-        engine.close()
+        try:
+            yield
+            runner.stop()
+        finally:
+            engine.close()
 
     def check_key(request: Request) -> None:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")

@@ -3,22 +3,25 @@
 It knows no torch and no HTTP; the process it starts does the training.
 """
 
-import json
 import logging
-import os
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Final
-from uuid import uuid4
+from collections.abc import Sequence
+from typing import Final
 
 import psutil
 
+from deployments.llm.engine.port import Engine
+from deployments.llm.fine_tuning.attempt import (
+    Attempt,
+    end_leftover,
+    forget_attempt,
+    read_json,
+    start_attempt,
+)
 from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
 from deployments.llm.fine_tuning.job import Job, JobFailure
-from deployments.llm.fine_tuning.lineage import Emit
+from deployments.llm.fine_tuning.lineage import Emit, EventType
 from deployments.llm.fine_tuning.store import JobStore, append_event
 from deployments.llm.uploads import FileStore, write_durably
 
@@ -28,9 +31,9 @@ RESULT_FILE: Final = "result.json"
 METRICS_FILE: Final = "metrics.csv"
 TRAIN_FILE: Final = "train.jsonl"
 VALIDATION_FILE: Final = "validation.jsonl"
-_PROCESS_FILE: Final = "process.json"
 _TICK: Final = 0.25
-_STOP_SECONDS: Final = 5.0
+_JOIN_SECONDS: Final = 15.0
+_RUN_ENDS: Final[dict[str, EventType]] = {"succeeded": "COMPLETE", "failed": "FAIL"}
 
 
 class JobRunner:
@@ -40,31 +43,32 @@ class JobRunner:
         self,
         store: JobStore,
         files: FileStore,
+        engine: Engine,
         *,
         command: Sequence[str],
         environment: dict[str, str] | None,
         emit: Emit,
-        on_model: Callable[[str, Path], None],
         nice: int = 0,
         timeout: float = 6 * 3600,
     ) -> None:
-        self._store, self._files, self._command, self._environment = store, files, list(command), environment
-        self._emit, self._on_model, self._nice, self._timeout = emit, on_model, nice, timeout
+        self._store, self._files, self._engine = store, files, engine
+        self._command, self._environment, self._emit = list(command), environment, emit
+        self._nice, self._timeout = nice, timeout
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-runner", daemon=True)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._job_id = self._run_id = ""
-        self._started = 0.0
+        self._attempt: Attempt | None = None
 
     def start(self) -> None:
         """Puts back what a dead server left behind, then works in the background."""
         for job in self._store.list():
+            directory = self._store.job_dir(job.id)
+            run_id = end_leftover(directory)
+            if run_id:
+                self._emit(_RUN_ENDS.get(job.status, "ABORT"), run_id, job)
             if job.status == "running":
-                directory = self._store.job_dir(job.id)
-                _kill_leftover(directory)
-                self._store.change(job.id, status="queued")
-                append_event(directory, "The server was restarted; the job starts again", level="warn")
                 log.warning("Job %s was running when the server ended; it starts again", job.id)
+                self._requeue(job, "The server was restarted; the job starts again")
+            forget_attempt(directory)
         self._thread.start()
 
     def wake(self) -> None:
@@ -76,8 +80,18 @@ class JobRunner:
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=_STOP_SECONDS * 3)
-        self._end_process()
+            self._thread.join(_JOIN_SECONDS)
+        if self._attempt is not None:
+            self._watch(self._attempt)  # it may have ended, or been cancelled, since the last look
+        if self._attempt is not None:
+            job = self._store.get(self._attempt.job_id)
+            self._close(self._attempt)
+            if job is not None:
+                self._requeue(job, "The server was stopped; the job starts again with the next one")
+
+    def _requeue(self, job: Job, reason: str) -> None:
+        if self._store.change(job.id, status="queued"):
+            append_event(self._store.job_dir(job.id), reason, level="warn")
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -86,17 +100,19 @@ class JobRunner:
             except Exception:
                 log.exception("The job runner met an error; it goes on")
                 time.sleep(1)
-            self._wake.wait(_TICK if self._process else 2.0)
+            self._wake.wait(_TICK if self._attempt else 2.0)
             self._wake.clear()
 
     def _tick(self) -> None:
-        oldest_first = self._store.list()[::-1]
-        for job in oldest_first:
+        for job in self._store.list()[::-1]:
             if job.status == "validating_files":
-                self._validate(job)
-        if self._process is not None:
-            self._watch(self._process)
-        if self._process is None:
+                try:
+                    self._validate(job)
+                except Exception as error:
+                    self._fail_unexpectedly(job, error)
+        if self._attempt is not None:
+            self._watch(self._attempt)
+        if self._attempt is None:
             queued = next((job for job in self._store.list()[::-1] if job.status == "queued"), None)
             if queued:
                 self._begin(queued)
@@ -132,45 +148,45 @@ class JobRunner:
         (directory / RESULT_FILE).unlink(missing_ok=True)
         if self._store.change(job.id, status="running") is None:
             return
-        with (directory / "trainer.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                [*self._command, str(directory.resolve())],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                start_new_session=True,
-            )
-        self._job_id, self._run_id, self._started = job.id, str(uuid4()), time.monotonic()
-        process = psutil.Process(self._process.pid)
-        identity = {"pid": process.pid, "create_time": process.create_time()}
-        write_durably(directory / _PROCESS_FILE, json.dumps(identity).encode())
         try:
-            process.nice(self._nice)
-        except psutil.Error:
-            log.warning("The trainer's priority could not be lowered")
+            attempt = start_attempt(job.id, directory, self._command, self._environment, self._nice)
+        except (OSError, psutil.Error) as error:
+            self._fail_unexpectedly(job, error)
+            return
+        self._attempt = attempt
+        self._emit("START", attempt.run_id, job)
         append_event(directory, "Fine-tuning job started")
-        log.info("Job %s started as process %d", job.id, process.pid)
-        self._emit("START", self._run_id, job)
+        log.info("Job %s started as process %d", job.id, attempt.pid)
 
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        job = self._store.get(self._job_id)
+    def _watch(self, attempt: Attempt) -> None:
+        job = self._store.get(attempt.job_id)
         assert job is not None
-        if job.ended:  # cancelled
-            self._end_process()
-            self._emit("ABORT", self._run_id, job)
-        elif process.poll() is not None:
-            self._process = None
-            self._finish(job, process.returncode)
-        elif time.monotonic() - self._started > self._timeout:
-            self._end_process()
-            self._fail(
-                job, JobFailure(code="timeout", message=f"The job ran longer than {self._timeout:.0f} s.")
-            )
+        if not job.ended:  # else it was cancelled
+            exit_code = attempt.exit_code
+            if exit_code is not None:
+                try:
+                    self._finish(job, exit_code, attempt.seconds)
+                except Exception as error:
+                    self._fail_unexpectedly(job, error)
+            elif attempt.seconds > self._timeout:
+                message = f"The job ran longer than {self._timeout:.0f} s."
+                self._fail(job, JobFailure(code="timeout", message=message))
+            else:
+                return
+        self._close(attempt)
 
-    def _finish(self, job: Job, exit_code: int) -> None:
+    def _close(self, attempt: Attempt) -> None:
+        """Ends the attempt: its process, and its lineage run by what became of the job."""
+        job = self._store.get(attempt.job_id)
+        assert job is not None
+        attempt.end()
+        self._emit(_RUN_ENDS.get(job.status, "ABORT"), attempt.run_id, job)
+        forget_attempt(self._store.job_dir(job.id))
+        self._attempt = None
+
+    def _finish(self, job: Job, exit_code: int, seconds: float) -> None:
         directory = self._store.job_dir(job.id)
-        result = _read_json(directory / RESULT_FILE)
+        result = read_json(directory / RESULT_FILE)
         if exit_code != 0 or result is None or "error" in result:
             message = (result or {}).get(
                 "error"
@@ -181,8 +197,7 @@ class JobRunner:
             (directory / METRICS_FILE).read_bytes(), f"{job.id}_metrics.csv", "fine-tune-results"
         )
         # Known to the engine before the job says so: who sees "succeeded" can ask the model at once.
-        self._on_model(job.model_id, self._store.adapter_dir(job.id))
-        append_event(directory, f"New fine-tuned model created: {job.model_id}")
+        self._engine.register_adapter(job.model_id, self._store.adapter_dir(job.id))
         done = self._store.change(
             job.id,
             status="succeeded",
@@ -190,48 +205,19 @@ class JobRunner:
             trained_tokens=result["trained_tokens"],
             result_files=[metrics.id],
         )
-        log.info("Job %s succeeded in %.0f s", job.id, time.monotonic() - self._started)
-        if done:
-            append_event(directory, "The job has successfully completed")
-        self._emit("COMPLETE" if done else "ABORT", self._run_id, done or job)
+        if done is None:  # cancelled at the last moment: there is no such model
+            self._engine.forget_adapter(job.model_id)
+            self._files.delete(metrics.id)
+            return
+        log.info("Job %s succeeded in %.0f s", job.id, seconds)
+        append_event(directory, f"New fine-tuned model created: {job.model_id}")
+        append_event(directory, "The job has successfully completed")
 
     def _fail(self, job: Job, failure: JobFailure) -> None:
-        failed = self._store.change(job.id, status="failed", error=failure)
-        if failed:
+        if self._store.change(job.id, status="failed", error=failure):
             append_event(self._store.job_dir(job.id), failure.message, level="error")
             log.error("Job %s failed: %s", job.id, failure.message)
-            if job.status == "running":
-                self._emit("FAIL", self._run_id, failed)
 
-    def _end_process(self) -> None:
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(_STOP_SECONDS)
-
-
-def _kill_leftover(directory: Path) -> None:
-    """Ends the trainer that a killed server left running; its process id alone could be someone else's by now."""
-    identity = _read_json(directory / _PROCESS_FILE)
-    if identity is None:
-        return
-    try:
-        process = psutil.Process(identity["pid"])
-        if abs(process.create_time() - identity["create_time"]) < 1 and process.pid != os.getpid():
-            log.warning("Ending process %d, which a former server left", process.pid)
-            process.kill()
-            process.wait(_STOP_SECONDS)
-    except psutil.Error:
-        return
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
+    def _fail_unexpectedly(self, job: Job, error: Exception) -> None:
+        log.error("Job %s met an error of the server", job.id, exc_info=error)
+        self._fail(job, JobFailure(code="server_error", message=f"{type(error).__name__}: {error}"))

@@ -38,8 +38,8 @@ class JobStore:
         job = Job(id=f"ftjob-{uuid4().hex[:24]}", created_at=int(time.time()), **fields)
         with self._lock:
             self.job_dir(job.id).mkdir(parents=True, mode=0o700)
+            append_event(self.job_dir(job.id), "Created fine-tuning job")
             self._write(job)
-        append_event(self.job_dir(job.id), "Created fine-tuning job")
         return job
 
     def get(self, job_id: str) -> Job | None:

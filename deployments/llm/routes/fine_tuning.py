@@ -12,9 +12,10 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, StringConstraints
 
 from deployments.llm.errors import ApiError, model_not_found
+from deployments.llm.fine_tuning.estimate import estimate_finish
 from deployments.llm.fine_tuning.job import Hyperparameters, Job
 from deployments.llm.fine_tuning.runner import JobRunner
-from deployments.llm.fine_tuning.store import JobStore, append_event
+from deployments.llm.fine_tuning.store import JobStore, append_event, read_events
 from deployments.llm.uploads import FileStore
 
 Auto = Literal["auto"]
@@ -74,6 +75,12 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
             )
         return job
 
+    def describe(job: Job) -> Job:
+        if job.status != "running":
+            return job
+        finish = estimate_finish(read_events(jobs.job_dir(job.id)))
+        return job.model_copy(update={"estimated_finish": finish})
+
     @router.post("")
     def create_job(body: JobBody) -> Job:
         if body.model != base_model:
@@ -110,11 +117,13 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
             for key, value in request.query_params.items()
             if (match := _METADATA_QUERY.fullmatch(key))
         }
-        return _page([job for job in jobs.list() if wanted.items() <= job.metadata.items()], limit, after)
+        found = [job for job in jobs.list() if wanted.items() <= job.metadata.items()]
+        page = _page(found, limit, after)
+        return {**page, "data": [describe(job) for job in page["data"]]}
 
     @router.get("/{job_id}")
     def get_job(job_id: str) -> Job:
-        return find(job_id)
+        return describe(find(job_id))
 
     @router.post("/{job_id}/cancel")
     def cancel_job(job_id: str) -> Job:

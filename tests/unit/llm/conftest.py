@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,34 +34,43 @@ class Server(NamedTuple):
     engine: FakeEngine
     jobs: JobStore
     lineage: list[tuple[str, str]]
+    run_ids: list[str]
+    stop: Callable[[], None]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts servers over one state folder, as restarts do."""
-    running: list[TestClient] = []
+    """Starts servers over one state folder, as restarts do, or over the one given."""
+    running: list[ExitStack] = []
 
-    def start_server(engine: FakeEngine | None = None, trainer: str = QUICK_TRAINER) -> Server:
+    def start_server(
+        engine: FakeEngine | None = None,
+        trainer: str = QUICK_TRAINER,
+        state: Path | None = None,
+        python: str = sys.executable,
+    ) -> Server:
         engine = engine or FakeEngine()
-        files, jobs = FileStore(tmp_path / "files"), JobStore(tmp_path / "jobs")
+        state = state or tmp_path / "state"
+        files, jobs = FileStore(state / "files"), JobStore(state / "jobs")
         lineage: list[tuple[str, str]] = []
+        run_ids: list[str] = []
 
         def emit(event_type: str, run_id: str, job: Job) -> None:
             lineage.append((event_type, job.id))
+            run_ids.append(run_id)
 
-        command = [sys.executable, "-c", trainer]
-        runner = JobRunner(
-            jobs, files, command=command, environment=None, emit=emit, on_model=engine.register_adapter
-        )
+        command = [python, "-c", trainer]
+        runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
         app = create_app(LlmSettings(), engine, api_key=KEY, files=files, jobs=jobs, runner=runner)
         client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"}, raise_server_exceptions=False)
-        client.__enter__()
-        running.append(client)
-        return Server(client, engine, jobs, lineage)
+        stack = ExitStack()
+        stack.enter_context(client)
+        running.append(stack)
+        return Server(client, engine, jobs, lineage, run_ids, stack.close)
 
     yield start_server
-    for client in running:
-        client.__exit__(None, None, None)
+    for stack in running:
+        stack.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Fine-tuning jobs with a real process in the trainer's place."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -9,12 +10,22 @@ import psutil
 import pytest
 
 from deployments.llm.engine.answer_text import AnswerText
+from deployments.llm.engine.fake import FakeEngine
 from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
 from shared import contracts
 
 GOOD = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})
 JOBS = "/v1/fine_tuning/jobs"
 ENDLESS = "import time; time.sleep(60)"
+STEPPING = """
+import json, pathlib, sys, time
+with (pathlib.Path(sys.argv[-1]) / "events.jsonl").open("a") as events:
+    for step in (1, 2, 3):
+        data = {"step": step, "total_steps": 10}
+        event = {"id": f"e{step}", "created_at": 1000 + 4 * step, "message": "", "type": "metrics", "data": data}
+        print(json.dumps(event), file=events, flush=True)
+time.sleep(60)
+"""
 
 
 def create(server, content=GOOD, **fields):
@@ -42,6 +53,12 @@ def pid_of(server, job):
     return json.loads(path.read_text())["pid"]
 
 
+def stop(server):
+    """Stops a server as SIGTERM does."""
+    server.stop()
+    return server
+
+
 def is_alive(pid):
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
@@ -55,11 +72,11 @@ def test_a_job_makes_a_model_that_answers_now_and_after_a_restart(server, start)
     assert server.client.get(f"/v1/files/{done['result_files'][0]}/content").text.startswith("step,")
     chat = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
     assert server.client.post("/v1/chat/completions", json=chat).status_code == 200
-    assert server.lineage == [("START", job["id"]), ("COMPLETE", job["id"])]
     messages = [event["message"] for event in server.client.get(f"{JOBS}/{job['id']}/events").json()["data"]]
     assert messages[-1] == "Created fine-tuning job"
     assert messages[0] == "The job has successfully completed"
 
+    assert stop(server).lineage == [("START", job["id"]), ("COMPLETE", job["id"])]
     again = start()
     assert again.client.post("/v1/chat/completions", json=chat).status_code == 200
     assert model in [item["id"] for item in again.client.get("/v1/models").json()["data"]]
@@ -77,7 +94,7 @@ def test_a_trainer_that_breaks_fails_the_job(start):
     server = start(trainer="import sys; sys.exit(3)")
     failed = wait_for(server, create(server), "failed")
     assert "code 3" in failed["error"]["message"]
-    assert server.lineage[-1][0] == "FAIL"
+    assert stop(server).lineage[-1][0] == "FAIL"
 
 
 def test_cancelling_ends_the_process_and_the_next_job_waits_its_turn(start):
@@ -107,6 +124,91 @@ def test_after_a_kill_the_job_runs_again_and_the_leftover_process_ends(server, s
     done = wait_for(again, job, "succeeded", "failed")
     assert done["status"] == "succeeded"
     assert not is_alive(leftover.pid)
+
+
+def test_a_kill_of_the_server_ends_the_lineage_of_the_attempt_before_the_next_one(start, tmp_path):
+    server = start(trainer=ENDLESS)
+    job = create(server)
+    wait_for(server, job, "running")
+    leftover = pid_of(server, job)
+    # What is on disk at this moment is what a kill -9 would leave.
+    shutil.copytree(tmp_path / "state", tmp_path / "left")
+    again = start(state=tmp_path / "left")
+    wait_for(again, job, "succeeded")
+    stop(again)
+    assert not is_alive(leftover)
+    assert [event for event, _ in again.lineage] == ["ABORT", "START", "COMPLETE"]
+    first, second, third = again.run_ids
+    assert first == server.run_ids[0] != second == third
+    assert stop(start(state=tmp_path / "left")).lineage == []
+
+
+def test_a_cancelled_job_has_its_end_even_when_the_server_is_killed_at_once(start, tmp_path):
+    server = start(trainer=ENDLESS)
+    job = create(server)
+    wait_for(server, job, "running")
+    pid_of(server, job)
+    shutil.copytree(tmp_path / "state", tmp_path / "left")
+    cancelled = {**server.client.get(f"{JOBS}/{job['id']}").json(), "status": "cancelled"}
+    (tmp_path / "left" / "jobs" / job["id"] / "job.json").write_text(json.dumps(cancelled))
+    again = stop(start(state=tmp_path / "left"))
+    assert (again.lineage, again.run_ids) == ([("ABORT", job["id"])], server.run_ids[:1])
+
+
+def test_a_stop_of_the_server_ends_the_trainer_and_the_job_runs_again(start):
+    server = start(trainer=ENDLESS)
+    job = create(server)
+    wait_for(server, job, "running")
+    pid = pid_of(server, job)
+    stop(server)
+    assert not is_alive(pid)
+    assert [event for event, _ in server.lineage] == ["START", "ABORT"]
+    again = start()
+    wait_for(again, job, "succeeded")
+    assert [event for event, _ in stop(again).lineage] == ["START", "COMPLETE"]
+
+
+def test_a_job_cancelled_as_it_ends_leaves_no_model(start):
+    class CancellingEngine(FakeEngine):
+        def register_adapter(self, model_id, directory):
+            super().register_adapter(model_id, directory)
+            (job,) = server.jobs.list()
+            server.client.post(f"{JOBS}/{job.id}/cancel")
+
+    server = start(CancellingEngine())
+    job = wait_for(server, create(server), "cancelled", "succeeded")
+    stop(server)
+    assert (job["status"], server.engine.adapters) == ("cancelled", {})
+    assert [event for event, _ in server.lineage] == ["START", "ABORT"]
+
+
+def test_a_trainer_that_forgets_its_metrics_fails_the_job(start):
+    trainer = 'import pathlib, sys; (pathlib.Path(sys.argv[-1]) / "result.json").write_text("{}")'
+    server = start(trainer=trainer)
+    failed = wait_for(server, create(server), "failed")
+    assert failed["error"]["code"] == "server_error"
+    assert [event for event, _ in stop(server).lineage] == ["START", "FAIL"]
+
+
+def test_a_job_whose_trainer_cannot_be_started_fails(start):
+    server = start(python="/nowhere/python")
+    failed = wait_for(server, create(server), "failed")
+    assert failed["error"]["code"] == "server_error"
+    assert stop(server).lineage == []
+
+
+def test_a_running_job_says_when_it_will_be_done(start):
+    server = start(trainer=STEPPING)
+    job = create(server)
+    assert job["estimated_finish"] is None
+    deadline = time.monotonic() + 10
+    while (now := server.client.get(f"{JOBS}/{job['id']}").json())["estimated_finish"] is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert now["estimated_finish"] == 1012 + 4 * 7
+    assert server.client.get(JOBS).json()["data"][0]["estimated_finish"] == 1040
+    assert server.client.post(f"{JOBS}/{job['id']}/cancel").json()["estimated_finish"] is None
+    assert server.client.get(f"{JOBS}/{job['id']}").json()["estimated_finish"] is None
 
 
 @pytest.mark.parametrize("change", [{"model": "nope"}, {"training_file": "file-00000000"}])

@@ -1,0 +1,115 @@
+"""One attempt at a job: the trainer's process, its lineage run, and a note on disk that outlives the server.
+
+It knows no job store. The note is there while the attempt is open, so what a dead server left can be ended.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import psutil
+
+from deployments.llm.uploads import write_durably
+
+log = logging.getLogger(__name__)
+
+_NOTE: Final = "process.json"
+_STOP_SECONDS: Final = 5.0
+
+
+class Attempt:
+    """A trainer that was started; `run_id` is a UUID of its own."""
+
+    def __init__(self, job_id: str, process: subprocess.Popen[bytes]) -> None:
+        self.job_id, self.run_id = job_id, str(uuid4())
+        self._process, self._started = process, time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        """The trainer's process id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while the trainer runs."""
+        return self._process.poll()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago it started."""
+        return time.monotonic() - self._started
+
+    def end(self) -> None:
+        """Ends the process, politely first."""
+        if self.exit_code is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(_STOP_SECONDS)
+
+
+def start_attempt(
+    job_id: str, directory: Path, command: Sequence[str], environment: Mapping[str, str] | None, nice: int
+) -> Attempt:
+    """Starts the trainer on a job's folder and leaves the note there. Raises OSError or psutil.Error."""
+    with (directory / "trainer.log").open("ab") as output:
+        process = subprocess.Popen(
+            [*command, str(directory.resolve())],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    attempt = Attempt(job_id, process)
+    try:
+        known = psutil.Process(process.pid)
+        note = {"pid": process.pid, "create_time": known.create_time(), "run_id": attempt.run_id}
+        write_durably(directory / _NOTE, json.dumps(note).encode())
+    except BaseException:
+        attempt.end()
+        raise
+    try:
+        known.nice(nice)
+    except psutil.Error:
+        log.warning("The trainer's priority could not be lowered")
+    return attempt
+
+
+def end_leftover(directory: Path) -> str | None:
+    """Ends the attempt that a dead server left open; its run id, or None where there is none."""
+    note = read_json(directory / _NOTE)
+    if note is None:
+        return None
+    try:
+        process = psutil.Process(note["pid"])
+        # The process id alone could be someone else's by now.
+        if abs(process.create_time() - note["create_time"]) < 1 and process.pid != os.getpid():
+            log.warning("Ending process %d, which a former server left", process.pid)
+            process.kill()
+            process.wait(_STOP_SECONDS)
+    except psutil.Error:
+        pass
+    return note.get("run_id")
+
+
+def forget_attempt(directory: Path) -> None:
+    """Takes the note away, once the end of the attempt is known to everyone."""
+    (directory / _NOTE).unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where there is none that can be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,0 +1,28 @@
+"""When a running job will be done, from the rate of its steps so far.
+
+It knows no clock and no storage: events go in.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from deployments.llm.fine_tuning.job import Event
+
+_STEPS_NEEDED: Final = 3
+"""Events carry whole seconds: the rate of fewer steps is mostly rounding."""
+
+
+def estimate_finish(events: Sequence[Event]) -> int | None:
+    """Unix seconds, from a job's events, oldest first; None before there is a rate. A new attempt counts anew."""
+    first = last = None
+    for event in events:
+        step = event.data.get("step")
+        if step == 1:
+            first = event
+        if step:
+            last = event
+    if first is None or last is None or last.data["step"] < _STEPS_NEEDED:
+        return None
+    rate = (last.created_at - first.created_at) / (last.data["step"] - 1)
+    return last.created_at + math.ceil(rate * (last.data["total_steps"] - last.data["step"]))
