@@ -60,10 +60,10 @@ check: ## formatting, lint, types, import rules, containers, unit tests: under a
 	@.venv/bin/lint-imports
 	@$(python) -m pytest -q
 
-test: ## make check, then the browser and end-to-end tests, on a stack of their own
+test: ## make check, then the integration, browser and end-to-end tests, on a stack of their own
 	@stack/bootstrap.sh main llm
 	@$(MAKE) --no-print-directory check
-	@$(python) -m pytest -q tests/browser tests/e2e
+	@$(python) -m pytest -q tests/integration tests/browser tests/e2e
 
 bench: ## measure the figures of docs/operations.md
 	@stack/bootstrap.sh main llm
