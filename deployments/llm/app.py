@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -18,6 +17,7 @@ from deployments.llm.engine.port import Engine
 from deployments.llm.errors import ApiError, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
+from deployments.llm.request_log import RequestLog
 from deployments.llm.routes.chat import chat_router
 from deployments.llm.routes.embeddings import embeddings_router
 from deployments.llm.routes.files import files_router
@@ -69,6 +69,7 @@ def create_app(
         return {**dict.fromkeys(base, started), **tuned}
 
     app = FastAPI(title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(RequestLog)
     install_error_handlers(app)
     for router in (
         models_router(list_models),
@@ -84,7 +85,8 @@ def create_app(
     def get_health() -> JSONResponse:
         if engine.ready:
             return JSONResponse({"status": "ok", "fine_tuning": jobs.count_by_status()})
-        status: dict[str, Any] = {"status": "failed" if engine.failure else "loading"}
-        return JSONResponse(status, status_code=503)
+        if engine.failure:
+            return JSONResponse({"status": "failed", "reason": engine.failure}, status_code=503)
+        return JSONResponse({"status": "loading"}, status_code=503)
 
     return app

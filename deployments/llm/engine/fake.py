@@ -51,12 +51,13 @@ class FakeGeneration(Generation):
 
 
 class FakeEngine(Engine):
-    """Repeats the last message; `gate` holds generations back, `ready=False` keeps it loading."""
+    """Repeats the last message; `gate` holds generations back; it stays unloaded with `ready=False` or a `failure`."""
 
     def __init__(
         self,
         *,
         ready: bool = True,
+        failure: str | None = None,
         context: int = 200,
         default_max_tokens: int = 1024,
         max_queue: int = 100,
@@ -64,7 +65,7 @@ class FakeEngine(Engine):
         gate: threading.Semaphore | None = None,
     ) -> None:
         self.chat_model, self.embedding_model = contracts.LOCAL_CHAT_MODEL, contracts.LOCAL_EMBEDDING_MODEL
-        self._loads, self._ready = ready, False
+        self._loads, self._ready, self._failure = ready and not failure, False, failure
         self._default_max_tokens = default_max_tokens
         self._context, self._max_queue, self._dimensions, self._gate = context, max_queue, dimensions, gate
         self.adapters: dict[str, Path] = {}
@@ -79,7 +80,7 @@ class FakeEngine(Engine):
 
     @property
     def failure(self) -> str | None:
-        return None
+        return self._failure
 
     def register_adapter(self, model_id: str, directory: Path) -> None:
         self.adapters[model_id] = directory

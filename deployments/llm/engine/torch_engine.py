@@ -93,6 +93,12 @@ class TorchEngine(Engine):
     def failure(self) -> str | None:
         return self._failure
 
+    def _check_ready(self) -> None:
+        if self._failure:
+            raise NotReadyError(f"The models could not be loaded: {self._failure}")
+        if not self.ready:
+            raise NotReadyError("The models are still loading; try again in a moment.")
+
     # --- fine-tuned models ---
     def register_adapter(self, model_id: str, directory: Path) -> None:
         with self._condition:
@@ -129,8 +135,7 @@ class TorchEngine(Engine):
 
     # --- answers ---
     def generate(self, request: GenerationRequest) -> TorchGeneration:
-        if not self.ready:
-            raise NotReadyError("The models are still loading; try again in a moment.")
+        self._check_ready()
         if request.model != self.chat_model and request.model not in self._adapters:
             raise UnknownModelError(request.model)
         prompt = self._tokenizer.apply_chat_template(
@@ -197,8 +202,8 @@ class TorchEngine(Engine):
 
     # --- embeddings ---
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        if not self.ready or self._embedder is None:
-            raise NotReadyError("The models are still loading; try again in a moment.")
+        self._check_ready()
+        assert self._embedder is not None
         return self._embedder.embed(texts)
 
     def close(self) -> None:

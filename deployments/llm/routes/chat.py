@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from deployments.llm.engine.port import Engine, EngineError, Generation, GenerationRequest, Piece, Usage
-from deployments.llm.errors import translate
+from deployments.llm.errors import ApiError, translate
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,8 @@ def chat_router(engine: Engine) -> APIRouter:
             usage = bool(body.stream_options and body.stream_options.include_usage)
             return StreamingResponse(stream_events(generation, head, usage), media_type="text/event-stream")
         pieces = await collect(generation, request)
+        if not pieces or pieces[-1].finish_reason is None:
+            raise stopped()
         return JSONResponse(_completion(head, pieces))
 
     return router
@@ -126,7 +128,10 @@ async def stream_events(
             if piece.finish_reason:
                 usage = piece.usage
                 yield _event(head, {}, piece.finish_reason, include_usage=include_usage)
-        if include_usage and usage:
+        if usage is None:
+            yield _sse(stopped().body)
+            return
+        if include_usage:
             yield _sse({**head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(usage)})
         yield "data: [DONE]\n\n"
     except EngineError as error:
@@ -135,10 +140,16 @@ async def stream_events(
         generation.cancel()
 
 
+def stopped() -> ApiError:
+    """Half an answer must not look like a whole one."""
+    message = "The answer was stopped before its end; try again in a moment."
+    return ApiError(503, message, code="generation_stopped", kind="server_error")
+
+
 def _completion(head: dict[str, Any], pieces: list[Piece]) -> dict[str, Any]:
-    last = pieces[-1] if pieces else Piece("", "stop", Usage(0))
+    last = pieces[-1]
     message = {"role": "assistant", "content": "".join(piece.text for piece in pieces), "refusal": None}
-    choice = {"index": 0, "message": message, "finish_reason": last.finish_reason or "stop", "logprobs": None}
+    choice = {"index": 0, "message": message, "finish_reason": last.finish_reason, "logprobs": None}
     return {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(last.usage or Usage(0))}
 
 

@@ -4,8 +4,11 @@ import asyncio
 import base64
 import io
 import json
+import re
 import struct
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -32,6 +35,25 @@ def test_health_is_loading_until_the_engine_is_ready(start):
     assert (answer.status_code, answer.json()["status"]) == (503, "loading")
     answer = server.client.post(CHAT_PATH, json=CHAT)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
+
+
+def test_health_says_why_loading_failed(start):
+    answer = start(FakeEngine(failure="OSError: no such weights")).client.get("/health")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "failed", "reason": "OSError: no such weights"}
+
+
+def test_the_log_has_a_line_for_each_request_and_no_text(server, caplog):
+    caplog.set_level("INFO", logger="deployments.llm")
+    server.client.post(CHAT_PATH, json=CHAT)
+    server.client.get("/v1/no%0Athing", params={"secret": "one"})
+    server.client.get("/health")
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("request_log")]
+    assert [re.sub(r"\d+ ms", "N ms", line) for line in lines] == [
+        f"POST {CHAT_PATH} 200 N ms",
+        "GET /v1/no%0Athing 404 N ms",
+    ]
+    assert "one" not in caplog.text
 
 
 def test_models(server):
@@ -85,6 +107,22 @@ def test_an_abandoned_stream_stops_its_generation():
 
     asyncio.run(read_a_little())
     assert generation.cancelled.is_set()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_an_answer_of_a_server_that_stops_does_not_look_whole(start, stream):
+    engine = FakeEngine(gate=threading.Semaphore(2))
+    server = start(engine)
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(server.client.post, CHAT_PATH, json={**CHAT, "stream": stream})
+        while not engine.generations:
+            assert not asking.done()
+            time.sleep(0.01)
+        engine.close()
+        answer = asking.result(timeout=10)
+    assert "generation_stopped" in answer.text
+    assert "[DONE]" not in answer.text
+    assert answer.status_code == (200 if stream else 503)
 
 
 @pytest.mark.parametrize(
