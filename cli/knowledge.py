@@ -82,7 +82,7 @@ def clear(
             )
         finally:
             connection.ingest.pause(contracts.CLEAR_DAG)
-    require_success(runs, connection.settings.ingest_url)
+    require_success(runs, connection.settings.ingest_url, connection.ingest.explain_failure)
     knowledge = connection.serving.describe_knowledge()
     if as_json:
         print_json({"runs": [vars(run) for run in runs], "knowledge": knowledge})
@@ -109,7 +109,7 @@ def sync_and_wait(connection: Connection, *, timeout: float, quiet: bool = False
             f"The ingest deployment started no run: is {contracts.INGEST_DAG} paused at "
             f"{connection.settings.ingest_url}? `ghostwriter stack status` shows its scheduler."
         )
-    require_success(runs, connection.settings.ingest_url)
+    require_success(runs, connection.settings.ingest_url, connection.ingest.explain_failure)
     return runs
 
 

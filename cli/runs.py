@@ -78,12 +78,14 @@ def wait_for_new_runs(
         sleep(POLL_SECONDS)
 
 
-def require_success(runs: Iterable[Run], base_url: str) -> None:
-    """Raises CommandError that names the first failed run and its page."""
+def require_success(runs: Iterable[Run], base_url: str, explain: Callable[[str, str], str]) -> None:
+    """Raises CommandError with the first failed run, its cause as `explain(dag_id, run_id)` has it, and its page."""
     for run in runs:
         if run.state == "failed":
+            cause = explain(run.dag_id, run.run_id)
             raise CommandError(
-                f"{run.dag_id} failed: see {base_url.rstrip('/')}/dags/{run.dag_id}/runs/{run.run_id}"
+                f"{run.dag_id} failed{f' in {cause}' if cause else ''}. "
+                f"See {base_url.rstrip('/')}/dags/{run.dag_id}/runs/{run.run_id}"
             )
 
 

@@ -46,7 +46,7 @@ def start(
         return
     with show_progress("Waking the training deployment", quiet=as_json) as say:
         runs = wait_for_chain(connection, known, timeout=timeout, say=say)
-    require_success(runs, connection.settings.training_url)
+    require_success(runs, connection.settings.training_url, connection.training.explain_failure)
     if as_json:
         print_json(answer | {"runs": [vars(run) for run in runs]} | describe_training(connection))
         return

@@ -109,7 +109,7 @@ def _watch(airflow: AirflowApi, run_id: str, report: Report) -> None:
             return
         tasks = airflow.list_task_instances(contracts.INGEST_DAG, run_id)
         if state == "failed":
-            raise FirstRunError(_explain_failure(airflow, run_id, tasks))
+            raise FirstRunError(_explain_failure(airflow, run_id))
         seconds = time.monotonic() - began
         if seconds > INGESTION_SECONDS:
             raise FirstRunError(
@@ -128,11 +128,11 @@ def describe_tasks(tasks: Iterable[dict[str, Any]]) -> str:
     return f"{done} of {len(tasks)} tasks done" + (f", running: {', '.join(running)}" if running else "")
 
 
-def _explain_failure(airflow: AirflowApi, run_id: str, tasks: Iterable[dict[str, Any]]) -> str:
-    failed = sorted({task["task_id"] for task in tasks if task["state"] == "failed"})
+def _explain_failure(airflow: AirflowApi, run_id: str) -> str:
+    cause = airflow.explain_failure(contracts.INGEST_DAG, run_id)
     return (
-        f"the first ingestion failed in {', '.join(failed) or 'its tasks'}. To do: read the task's log at "
-        f"{airflow.base_url}/dags/{contracts.INGEST_DAG}/runs/{run_id} (user admin), mend the cause, make up again"
+        f"the first ingestion failed{f' in {cause}' if cause else ''}\n  to do: mend the cause, then make up again; "
+        f"the run is at {airflow.base_url}/dags/{contracts.INGEST_DAG}/runs/{run_id} (user admin)"
     )
 
 

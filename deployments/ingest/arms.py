@@ -94,8 +94,12 @@ def build_arm(source: str, documents: Asset, chunks: Asset) -> TaskGroup:
         @task(map_index_template=MAP_INDEX)
         def prepare(batch: dict[str, Any]) -> dict[str, Any]:
             from deployments.ingest import tasks
+            from shared.llm.port import LlmRefusedError
 
-            tasks.prepare(get_settings(), start(batch), batch)
+            try:
+                tasks.prepare(get_settings(), start(batch), batch)
+            except LlmRefusedError as error:
+                raise AirflowFailException(str(error)) from error
             return batch
 
         @task(map_index_template=MAP_INDEX, inlets=[documents], outlets=[chunks])

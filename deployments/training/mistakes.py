@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from shared.llm.port import LlmRefusedError
 from shared.voice import VoiceError
 
 
 @contextmanager
 def fail_at_once() -> Iterator[None]:
-    """A `content/voice.toml` that can't be used fails the task without a retry; the message names file and key."""
+    """A `content/voice.toml` that can't be used, or a refusal of the provider, fails the task without a retry."""
     try:
         yield
-    except VoiceError as error:
+    except (VoiceError, LlmRefusedError) as error:
         raise AirflowFailException(str(error)) from error

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from shared.llm.port import Decoding, Llm, LlmError, Message
+from shared.llm.port import Decoding, Llm, LlmError, LlmRefusedError, Message
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 EMBEDDING_BATCH = 64
+REFUSALS = frozenset({400, 401, 403, 422})
 
 
 class OpenAiLlm(Llm):
@@ -91,10 +92,13 @@ class OpenAiLlm(Llm):
         try:
             yield
         except AuthenticationError as error:
-            raise LlmError(f"{self._base_url} refused the API key: check the secret llm_api_key.") from error
+            raise LlmRefusedError(
+                f"{self._base_url} refused the API key: check the secret llm_api_key."
+            ) from error
         except APITimeoutError as error:
             raise LlmError(f"{self._base_url} gave no answer within {self._timeout:.0f} s.") from error
         except APIConnectionError as error:
             raise LlmError(f"{self._base_url} can't be reached: is the LLM server running?") from error
         except APIStatusError as error:
-            raise LlmError(f"{self._base_url} answered {error.status_code}: {error.message[:500]}") from error
+            kind = LlmRefusedError if error.status_code in REFUSALS else LlmError
+            raise kind(f"{self._base_url} answered {error.status_code}: {error.message[:500]}") from error

@@ -29,6 +29,10 @@ class LlmError(RuntimeError):
     """The provider refused or could not be reached; the message says what to do."""
 
 
+class LlmRefusedError(LlmError):
+    """The provider refused for a reason that trying again won't mend: a wrong key, a bad request."""
+
+
 class Llm(ABC):
     """A provider of chat, embeddings and images."""
 

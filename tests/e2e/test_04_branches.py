@@ -11,7 +11,13 @@ from shared import contracts
 
 pytestmark = pytest.mark.timeout(600)
 
-REFUSALS = {"no_training_examples", "no_validation_examples", "bad_format", "over_budget"}
+REFUSALS = {
+    "no_training_examples",
+    "no_validation_examples",
+    "no_holdout_examples",
+    "bad_format",
+    "over_budget",
+}
 
 
 def empty(folder: Path) -> None:
@@ -25,6 +31,10 @@ def without_training_examples(content: Path) -> None:
 
 def without_validation_examples(content: Path) -> None:
     empty(content / "examples" / "validation")
+
+
+def without_a_holdout(content: Path) -> None:
+    shutil.rmtree(content / "examples" / "holdout")
 
 
 def with_a_malformed_example(content: Path) -> None:
@@ -48,6 +58,7 @@ def with_too_small_a_budget(content: Path) -> None:
     [
         ("no_training_examples", without_training_examples),
         ("no_validation_examples", without_validation_examples),
+        ("no_holdout_examples", without_a_holdout),
         ("bad_format", with_a_malformed_example),
         ("over_budget", with_too_small_a_budget),
     ],

@@ -73,6 +73,9 @@ class FakeAirflow:
     def list_task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         return [{"task_id": "prepare", "state": "success"}, {"task_id": "fine_tune", "state": "deferred"}]
 
+    def explain_failure(self, dag_id: str, run_id: str) -> str:
+        return "prepare: the disk is full"
+
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> None:
         self.calls.append(("trigger", dag_id))
         self.add_run(dag_id, self.end_state)

@@ -153,7 +153,7 @@ def test_knowledge_sync_waits_and_says_what_changed(command: Command, system: Fa
 def test_knowledge_sync_of_a_failed_run_is_no_success(command: Command, system: FakeSystem) -> None:
     system.ingest.end_state = "failed"
     assert command("knowledge", "sync") == 1
-    assert f"{contracts.INGEST_DAG} failed: see " in command.err
+    assert f"{contracts.INGEST_DAG} failed in prepare: the disk is full. See " in command.err
 
 
 def test_knowledge_sync_without_a_run_says_so(command: Command, system: FakeSystem) -> None:

@@ -65,5 +65,5 @@ def test_a_run_that_does_not_end_is_an_error_that_names_it() -> None:
 
 
 def test_a_failed_run_is_named_with_its_page() -> None:
-    with pytest.raises(CommandError, match="http://air/dags/d/runs/a"):
-        require_success([Run("d", "a", "failed", None, None)], "http://air/")
+    with pytest.raises(CommandError, match=r"in prepare: no key\..*http://air/dags/d/runs/a"):
+        require_success([Run("d", "a", "failed", None, None)], "http://air/", lambda *_: "prepare: no key")

@@ -15,6 +15,8 @@ class FakeAirflow:
         self.valid = {"token-1"}
         self.tokens = 0
         self.failures = 0
+        self.tasks: list[dict] = []
+        self.log: list[dict] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.failures:
@@ -33,6 +35,10 @@ class FakeAirflow:
         if request.url.path == "/api/v2/assets/events":
             self.events.append(json.loads(request.content))
             return httpx.Response(200, json={})
+        if request.url.path.endswith("/taskInstances"):
+            return httpx.Response(200, json={"task_instances": self.tasks})
+        if request.url.path.endswith("/taskInstances/guides.prepare/logs/2"):
+            return httpx.Response(200, json={"content": self.log})
         return httpx.Response(404, text="no such page")
 
 
@@ -81,3 +87,41 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for_and_one_that_stays_awa
 def test_other_refusals_carry_what_the_server_said() -> None:
     with pytest.raises(AirflowError, match=r"404.*no such page"):
         connect(FakeAirflow()).list_dag_runs("missing")
+
+
+def test_a_failed_run_is_explained_by_the_first_failed_tasks_last_exception() -> None:
+    server = FakeAirflow()
+    server.tasks = [
+        {
+            "task_id": "commit",
+            "map_index": -1,
+            "try_number": 1,
+            "state": "failed",
+            "end_date": "2026-11-23T02",
+        },
+        {
+            "task_id": "guides.prepare",
+            "map_index": 3,
+            "try_number": 2,
+            "state": "failed",
+            "end_date": "2026-11-23T01",
+        },
+        {
+            "task_id": "plan",
+            "map_index": -1,
+            "try_number": 1,
+            "state": "success",
+            "end_date": "2026-11-23T00",
+        },
+    ]
+    api = connect(server)
+    assert api.explain_failure("d", "r") == "guides.prepare"
+    server.log = [
+        {"event": "::group::Log message source details"},
+        {"event": "Task failed", "error_detail": [{"exc_type": "E", "exc_value": "the first try's"}]},
+        {"event": "Task failed", "error_detail": [{"exc_type": "E", "exc_value": "the key is wrong"}]},
+        {"event": "ended"},
+    ]
+    assert api.explain_failure("d", "r") == "guides.prepare: the key is wrong"
+    server.tasks = server.tasks[2:]
+    assert api.explain_failure("d", "r") == ""

@@ -1,0 +1,112 @@
+"""What the port of language models promises, kept by the fake and by the OpenAI client against our own server."""
+
+import math
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from deployments.llm.app import create_app
+from deployments.llm.engine.fake import FakeEngine
+from deployments.llm.fine_tuning.runner import JobRunner
+from deployments.llm.fine_tuning.store import JobStore
+from deployments.llm.settings import LlmSettings
+from deployments.llm.uploads import FileStore
+from shared import contracts
+from shared.llm.fake import FakeLlm
+from shared.llm.openai import EMBEDDING_BATCH, OpenAiLlm
+from shared.llm.port import Decoding, Llm, LlmError, LlmRefusedError, Message
+
+KEY = "test-key"
+MODEL = contracts.LOCAL_CHAT_MODEL
+EMBEDDING_MODEL = contracts.LOCAL_EMBEDDING_MODEL
+MESSAGES: list[Message] = [
+    {"role": "system", "content": "You write."},
+    {"role": "user", "content": "one two three"},
+]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Our server on the fake engine, which repeats the last message as the fake provider does."""
+    state: Path = tmp_path_factory.mktemp("llm")
+    engine, files, jobs = FakeEngine(), FileStore(state / "files"), JobStore(state / "jobs")
+    runner = JobRunner(
+        jobs, files, engine, command=[sys.executable, "-c", ""], environment=None, emit=lambda *_: None
+    )
+    app = create_app(LlmSettings(), engine, api_key=KEY, files=files, jobs=jobs, runner=runner)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started:
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}/v1"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture(params=["fake", "openai"])
+def llm(request: pytest.FixtureRequest, url: str) -> Llm:
+    if request.param == "fake":
+        return FakeLlm({MODEL: ""})
+    return OpenAiLlm(url, KEY, timeout=20, max_retries=0)
+
+
+def test_the_pieces_make_the_answer(llm: Llm) -> None:
+    pieces = list(llm.stream_chat(MODEL, MESSAGES, Decoding(50, frequency_penalty=0.3)))
+    assert len(pieces) == 3
+    assert "".join(pieces) == llm.complete_chat(MODEL, MESSAGES, Decoding(50)) == "one two three"
+
+
+def test_an_answer_ends_at_its_limit(llm: Llm) -> None:
+    assert llm.complete_chat(MODEL, MESSAGES, Decoding(2)).split() == ["one", "two"]
+
+
+def test_an_answer_can_be_left_in_the_middle(llm: Llm) -> None:
+    stream = llm.stream_chat(MODEL, MESSAGES, Decoding(50))
+    assert next(stream).strip() == "one"
+    stream.close()  # type: ignore[attr-defined]  # every adapter is a generator
+    assert list(stream) == []
+
+
+def test_an_unknown_model_is_named(llm: Llm) -> None:
+    with pytest.raises(LlmError, match="no-such-model"):
+        llm.complete_chat("no-such-model", MESSAGES, Decoding(5))
+
+
+def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(llm: Llm) -> None:
+    texts = [f"text {number}" for number in range(EMBEDDING_BATCH + 3)]
+    vectors = llm.embed(EMBEDDING_MODEL, texts)
+    assert len(vectors) == len(texts)
+    assert all(math.hypot(*vector) == pytest.approx(1, abs=1e-5) for vector in vectors)
+    assert llm.embed(EMBEDDING_MODEL, texts[-1:])[0] == pytest.approx(vectors[-1], abs=1e-6)
+    assert llm.embed(EMBEDDING_MODEL, []) == []
+
+
+def test_a_picture_is_a_png(llm: Llm) -> None:
+    assert llm.draw(contracts.LOCAL_IMAGE_MODEL, "a lantern").startswith(b"\x89PNG")
+
+
+def test_models_are_listed(llm: Llm) -> None:
+    assert MODEL in llm.list_models()
+
+
+def test_a_wrong_key_is_refused_for_good(url: str) -> None:
+    with pytest.raises(LlmRefusedError, match="llm_api_key"):
+        OpenAiLlm(url, "wrong").embed(EMBEDDING_MODEL, ["text"])
+
+
+def test_a_server_that_is_down_is_worth_another_try() -> None:
+    with pytest.raises(LlmError, match="can't be reached") as caught:
+        OpenAiLlm("http://127.0.0.1:9/v1", KEY, max_retries=0).list_models()
+    assert not isinstance(caught.value, LlmRefusedError)
