@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from deployments.llm.fine_tuning.job import Event
+from deployments.llm.fine_tuning.job import ATTEMPT_STARTED, Event
 
 _STEPS_NEEDED: Final = 3
 """Events carry whole seconds: the rate of fewer steps is mostly rounding."""
@@ -17,11 +17,10 @@ def estimate_finish(events: Sequence[Event]) -> int | None:
     """Unix seconds, from a job's events, oldest first; None before there is a rate. A new attempt counts anew."""
     first = last = None
     for event in events:
-        step = event.data.get("step")
-        if step == 1:
-            first = event
-        if step:
-            last = event
+        if event.message == ATTEMPT_STARTED:
+            first = last = None
+        elif event.type == "metrics":
+            first, last = first or event, event
     if first is None or last is None or last.data["step"] < _STEPS_NEEDED:
         return None
     rate = (last.created_at - first.created_at) / (last.data["step"] - 1)

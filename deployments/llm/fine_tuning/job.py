@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
+ATTEMPT_STARTED: Final = "Fine-tuning job started"
 
 
 class Hyperparameters(BaseModel):

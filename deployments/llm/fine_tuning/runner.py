@@ -20,7 +20,7 @@ from deployments.llm.fine_tuning.attempt import (
     start_attempt,
 )
 from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
-from deployments.llm.fine_tuning.job import Job, JobFailure
+from deployments.llm.fine_tuning.job import ATTEMPT_STARTED, Job, JobFailure
 from deployments.llm.fine_tuning.lineage import Emit, EventType
 from deployments.llm.fine_tuning.store import JobStore, append_event
 from deployments.llm.uploads import FileStore, write_durably
@@ -155,7 +155,7 @@ class JobRunner:
             return
         self._attempt = attempt
         self._emit("START", attempt.run_id, job)
-        append_event(directory, "Fine-tuning job started")
+        append_event(directory, ATTEMPT_STARTED)
         log.info("Job %s started as process %d", job.id, attempt.pid)
 
     def _watch(self, attempt: Attempt) -> None:

@@ -110,7 +110,8 @@ def check_cancelling_ends_the_iteration(subject: Subject) -> None:
 
 
 def check_answers_side_by_side_are_those_of_answers_alone(subject: Subject) -> None:
-    requests = [ask(subject.engine, words, max_tokens=20) for words in (3, 40, 12, 90, 25)]
+    sizes = ((3, 40), (40, 5), (12, 30), (90, 20), (25, 11))
+    requests = [ask(subject.engine, words, max_tokens=tokens) for words, tokens in sizes]
     alone = [answer(subject.engine, request)[0] for request in requests]
     together: dict[int, str] = {}
 

@@ -45,6 +45,13 @@ def wait_for(server, job, *statuses):
     return now
 
 
+def wait_for_event(server, job, message):
+    deadline = time.monotonic() + 10
+    while server.client.get(f"{JOBS}/{job['id']}/events").json()["data"][0]["message"] != message:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def pid_of(server, job):
     path = server.jobs.job_dir(job["id"]) / "process.json"
     deadline = time.monotonic() + 10
@@ -197,7 +204,7 @@ def test_a_job_whose_trainer_cannot_be_started_fails(start):
     assert stop(server).lineage == []
 
 
-def test_a_running_job_says_when_it_will_be_done(start):
+def test_a_running_job_says_when_it_will_be_done(start, tmp_path):
     server = start(trainer=STEPPING)
     job = create(server)
     assert job["estimated_finish"] is None
@@ -207,8 +214,12 @@ def test_a_running_job_says_when_it_will_be_done(start):
         time.sleep(0.05)
     assert now["estimated_finish"] == 1012 + 4 * 7
     assert server.client.get(JOBS).json()["data"][0]["estimated_finish"] == 1040
+    shutil.copytree(tmp_path / "state", tmp_path / "left")
     assert server.client.post(f"{JOBS}/{job['id']}/cancel").json()["estimated_finish"] is None
     assert server.client.get(f"{JOBS}/{job['id']}").json()["estimated_finish"] is None
+    again = start(trainer=ENDLESS, state=tmp_path / "left")  # the rate of the attempt before says nothing
+    wait_for_event(again, job, "Fine-tuning job started")
+    assert wait_for(again, job, "running")["estimated_finish"] is None
 
 
 @pytest.mark.parametrize("change", [{"model": "nope"}, {"training_file": "file-00000000"}])
