@@ -73,7 +73,10 @@ class FileStore:
             return False
         # Renamed first: a kill halfway leaves nothing that looks like a file.
         gone = self._directory / f".{file_id}.deleted"
-        (self._directory / file_id).rename(gone)
+        try:
+            (self._directory / file_id).rename(gone)
+        except FileNotFoundError:  # another request was faster
+            return False
         shutil.rmtree(gone)
         return True
 
