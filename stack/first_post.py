@@ -47,12 +47,15 @@ def write_first_post(config: StackConfig, report: Report) -> dict[str, Any] | No
 def describe_post(post: dict[str, Any]) -> str:
     """The post with its model and sources, for people."""
     model = post["model"]
-    version = f" version {model['version']}" if model.get("version") else ""
+    if model.get("version"):
+        author = f"{model['name']} version {model['version']}"
+    else:
+        author = f"the untrained base model ({model['name']}), because there is no champion yet,"
     lines = [
         "",
         *post["text"].splitlines(),
         "",
-        f"  written by {model['name']}{version} in {post['seconds']:.1f} s from:",
+        f"  written by {author} in {post['seconds']:.1f} s from:",
     ]
     lines += [
         f"  - {source['title']}  {source['uri']}  ({source['score']:.2f})" for source in post["sources"]
