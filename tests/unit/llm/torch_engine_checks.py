@@ -11,12 +11,14 @@ from unittest import mock
 
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from deployments.llm.engine import torch_engine
+from deployments.llm.engine import lora, torch_engine
+from deployments.llm.engine.lora import Progress, TrainingSettings, train_adapter
 from deployments.llm.engine.port import EngineError, GenerationRequest, QueueFullError, UnknownModelError
 from deployments.llm.engine.sampling import penalise
 from deployments.llm.engine.torch_engine import TorchEngine
@@ -140,6 +142,32 @@ def check_weights_that_are_missing_are_a_failure_with_a_reason(folder: Path) -> 
     assert fails(EngineError, lambda: engine.generate(ask(engine)))
 
 
+def check_training_learns_alike_with_any_number_of_threads(folder: Path) -> None:
+    words = [WORDS[number % len(WORDS)] for number in range(40)]
+    examples = [
+        [
+            {"role": "user", "content": " ".join(words[number : number + 4 + number % 3])},
+            {"role": "assistant", "content": " ".join(words[:3])},
+        ]
+        for number in range(5)
+    ]
+    losses, weights = [], []
+    for threads in (1, 2):
+        steps: list[Progress] = []
+        target = folder / f"trained-{threads}"
+        settings = TrainingSettings(4, 2, learning_rate_multiplier=5.0, seed=1, threads=threads)
+        tokens = train_adapter(
+            str(folder / "chat"), examples, examples[:3], settings, target, report=steps.append
+        )
+        assert tokens == 4 * sum(len(f"{m[0]['content']} {m[1]['content']}".split()) for m in examples)
+        assert [step.step for step in steps] == list(range(1, 13))
+        assert [step.valid_loss is not None for step in steps] == [False, False, True] * 4
+        losses.append([step.valid_loss for step in steps if step.valid_loss is not None])
+        weights.append(load_file(target / "adapter_model.safetensors"))
+    assert losses[0][-1] < losses[0][0] - 0.2, losses
+    assert all(torch.allclose(value, weights[1][name], atol=1e-3) for name, value in weights[0].items())
+
+
 def run_checks(folder: Path) -> dict[str, str]:
     """What failed, by the name of the check; empty where it passed."""
     make_models(folder)
@@ -159,5 +187,6 @@ def run_checks(folder: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     # In full precision everywhere: near ties of random weights fall either way in bfloat16.
-    with mock.patch.object(torch_engine, "choose_dtype", return_value=torch.float32):
+    full = {"choose_dtype": lambda: torch.float32}
+    with mock.patch.multiple(torch_engine, **full), mock.patch.multiple(lora, **full):
         print(json.dumps(run_checks(Path(sys.argv[1]))))
