@@ -45,7 +45,8 @@ def build_environment(config: StackConfig, deployment: str, port: int, service_u
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(folder / "plugins"),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        "AIRFLOW__CORE__PARALLELISM": "4",
+        # Each task at once keeps a worker process of some 50 MB for good.
+        "AIRFLOW__CORE__PARALLELISM": "3",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__AUTH_MANAGER": AUTH_MANAGER,

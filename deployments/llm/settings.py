@@ -29,7 +29,9 @@ class LlmSettings(BaseSettings):
     llm_default_max_tokens: int = Field(
         default=1024, ge=1, description="longest answer where the caller names no limit"
     )
-    llm_max_models: int = Field(default=3, ge=1, description="fine-tuned models kept in memory")
+    llm_max_models: int = Field(
+        default=2, ge=1, description="fine-tuned models kept in memory: champion and challenger"
+    )
     llm_max_file_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     llm_trainer_nice: int = Field(default=5, ge=0, le=19)
     llm_training_timeout: float = Field(
