@@ -57,6 +57,18 @@ def find_marked(config: StackConfig) -> dict[int, float]:
     return marked
 
 
+def find_group(leader: int, created: float) -> dict[int, float]:
+    """What is left of the process group of a leader that has died; empty while it lives, or where its pid is reused."""
+    if psutil.pid_exists(leader):
+        return {}
+    members: dict[int, float] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if _get_group(process.pid) == leader and process.create_time() >= created:
+                members[process.pid] = process.create_time()
+    return members
+
+
 def sweep(processes: dict[int, float]) -> int:
     """End these processes and their descendants: SIGTERM, then SIGKILL; returns how many had to be ended."""
     alive = [pid for pid, created in processes.items() if _is_same(pid, created)]

@@ -1,5 +1,7 @@
 """kill -9 of a scheduler and of the LLM server in mid-job: the pipeline finishes by itself, with one job."""
 
+import contextlib
+import os
 import signal
 import time
 
@@ -40,13 +42,23 @@ def kill_listener(stack, port: int) -> None:
     pytest.fail(f"Nobody listens on port {port}")
 
 
-def kill_scheduler(stack) -> None:
-    """The training deployment's: its metadata database tells it from ingest's."""
+def kill_scheduler(stack) -> int:
+    """The training deployment's: its Airflow home tells it from ingest's. Returns its process group."""
     for process in find_processes(stack, "airflow", "scheduler"):
-        if "training" in process.environ().get("AIRFLOW_HOME", ""):
+        leads = os.getpgid(process.pid) == process.pid
+        if leads and "training" in process.environ().get("AIRFLOW_HOME", ""):
             process.send_signal(signal.SIGKILL)
-            return
+            return process.pid
     pytest.fail("No scheduler of the training deployment found")
+
+
+def find_group(group: int) -> list[int]:
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):
+            if os.getpgid(pid) == group:
+                found.append(pid)
+    return found
 
 
 def test_kills_in_the_middle_of_a_job(stack, training) -> None:
@@ -65,10 +77,12 @@ def test_kills_in_the_middle_of_a_job(stack, training) -> None:
         )
 
     job = wait_until(find_running_job, timeout=300, what="running job")
-    kill_scheduler(stack)
+    group = kill_scheduler(stack)
     time.sleep(3)
     kill_listener(stack, stack.port("llm"))
     wait_until(lambda: stack.list_jobs(), timeout=180, what="LLM server after kill -9")
+    # An orphaned worker would hold the scheduler's database locks: the run would never go on.
+    wait_until(lambda: not find_group(group), timeout=60, what="end of the dead scheduler's workers")
 
     run = training.wait_for_new_run(contracts.FINE_TUNE_DAG, fine_tunes, timeout=900)
     assert run["state"] == "success", training.task_states(run)

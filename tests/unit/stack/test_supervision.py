@@ -1,8 +1,16 @@
 """supervisor's configuration and the launch files, as they stand on disk."""
 
 import configparser
+import json
+import os
+import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
+
+import psutil
 
 from stack.component import Component
 from stack.config import MAX_SOCKET_PATH, StackConfig, load_config
@@ -47,3 +55,56 @@ def test_a_launch_file_is_private_and_tells_of_changes(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not write_launch_file(path, ["true"], {"KEY": "1"}, tmp_path)
     assert write_launch_file(path, ["true"], {"KEY": "2"}, tmp_path)
+
+
+def launch(file: Path) -> subprocess.Popen[str]:
+    """As supervisor does: in a process group of its own. Its first line of output is read."""
+    command = [sys.executable, "-m", "stack.launch", str(file)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
+
+
+def wait_for_end(process: psutil.Process) -> bool:
+    try:
+        process.wait(timeout=10)
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+print(child.pid, flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_killed_process_is_restarted_without_the_children_of_its_former_self(tmp_path: Path) -> None:
+    write_launch_file(tmp_path / "one.json", [sys.executable, "-c", PARENT], {}, tmp_path)
+    first = launch(tmp_path / "one.json")
+    orphan = psutil.Process(int(first.stdout.readline()))  # type: ignore[union-attr]
+    first.kill()
+    first.wait()
+    assert orphan.is_running()
+    second = launch(tmp_path / "one.json")
+    try:
+        assert second.stdout.readline() == "ended 1 processes that outlived their parent\n"  # type: ignore[union-attr]
+        assert wait_for_end(orphan)
+        assert int(second.stdout.readline()) != orphan.pid  # type: ignore[union-attr]
+    finally:
+        os.killpg(second.pid, signal.SIGKILL)
+        second.wait()
+
+
+def test_a_launch_leaves_strangers_alone(tmp_path: Path) -> None:
+    """The pid of the last launch may belong to another process by now."""
+    write_launch_file(tmp_path / "one.json", ["true"], {}, tmp_path)
+    stranger = subprocess.Popen(["sleep", "300"], process_group=0)
+    try:
+        note = {"pid": stranger.pid, "created": time.time() - 1000}
+        (tmp_path / "one.pid").write_text(json.dumps(note))
+        assert launch(tmp_path / "one.json").wait(timeout=20) == 0
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
