@@ -33,11 +33,12 @@ def end_leftovers(note: Path) -> int:
 
     supervisor restarts a process that was killed and leaves what that had forked: an orphaned worker of an Airflow
     scheduler holds the database connections it inherited, with the locks of the scheduler's last transaction, for ever.
+    They get no SIGTERM, which a task takes for a wish of its user: it would cancel its job rather than go on with it.
     """
     swept = 0
     with contextlib.suppress(OSError, ValueError, KeyError):
         last = json.loads(note.read_text(encoding="utf-8"))
-        swept = orphans.sweep(orphans.find_group(last["pid"], last["created"]))
+        swept = orphans.sweep(orphans.find_group(last["pid"], last["created"]), politely=False)
     write_private(note, json.dumps({"pid": os.getpid(), "created": psutil.Process().create_time()}))
     return swept
 

@@ -69,17 +69,18 @@ def find_group(leader: int, created: float) -> dict[int, float]:
     return members
 
 
-def sweep(processes: dict[int, float]) -> int:
-    """End these processes and their descendants: SIGTERM, then SIGKILL; returns how many had to be ended."""
+def sweep(processes: dict[int, float], politely: bool = True) -> int:
+    """End these processes and their descendants: SIGTERM (if politely), then SIGKILL; returns how many had to be."""
     alive = [pid for pid, created in processes.items() if _is_same(pid, created)]
     victims = []
     for pid, created in snapshot(alive).items():
         if pid != os.getpid() and _is_same(pid, created):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
-                process.terminate()
+                if politely:
+                    process.terminate()
                 victims.append(process)
-    _, stubborn = psutil.wait_procs(victims, timeout=TERM_SECONDS)
+    _, stubborn = psutil.wait_procs(victims, timeout=TERM_SECONDS if politely else 0)
     for process in stubborn:
         with contextlib.suppress(psutil.Error):
             process.kill()

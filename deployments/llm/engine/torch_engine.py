@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from deployments.llm.engine.answer_text import AnswerText
 from deployments.llm.engine.batch import Batch, TorchGeneration
-from deployments.llm.engine.device import choose_device, choose_dtype
+from deployments.llm.engine.device import choose_device, choose_dtype, release_memory
 from deployments.llm.engine.embedder import Embedder
 from deployments.llm.engine.limits import limit_answer
 from deployments.llm.engine.port import (
@@ -35,6 +35,7 @@ from shared import contracts
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS: Final = 5.0
+_IDLE_SECONDS: Final = 2.0
 
 
 class TorchEngine(Engine):
@@ -161,13 +162,19 @@ class TorchEngine(Engine):
     def _decode_forever(self) -> None:
         while not self._closed:
             with self._condition:
-                while not (self._waiting or self._batches or self._closed):
-                    self._condition.wait()
+                idle = not self._condition.wait_for(self._has_work, _IDLE_SECONDS)
+            if idle:
+                release_memory()
+            with self._condition:
+                self._condition.wait_for(self._has_work)
                 newcomers = self._admit()
             for model_id, rows in newcomers.items():
                 self._guard(model_id, rows)
             for model_id in list(self._batches):
                 self._guard(model_id, [])
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._batches or self._closed)
 
     def _admit(self) -> dict[str, list[TorchGeneration]]:
         """Takes as many waiting answers as there is room for, by model."""

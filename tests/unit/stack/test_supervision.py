@@ -72,10 +72,14 @@ def wait_for_end(process: psutil.Process) -> bool:
 
 
 PARENT = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
-print(child.pid, flush=True)
-time.sleep(300)
+import os, pathlib, signal, sys, time
+child = os.fork()
+if not child:
+    signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("on_kill").touch())
+while True:
+    if child:
+        print(child, flush=True)
+    time.sleep(300)
 """
 
 
@@ -83,6 +87,7 @@ def test_a_killed_process_is_restarted_without_the_children_of_its_former_self(t
     write_launch_file(tmp_path / "one.json", [sys.executable, "-c", PARENT], {}, tmp_path)
     first = launch(tmp_path / "one.json")
     orphan = psutil.Process(int(first.stdout.readline()))  # type: ignore[union-attr]
+    time.sleep(0.2)
     first.kill()
     first.wait()
     assert orphan.is_running()
@@ -90,6 +95,7 @@ def test_a_killed_process_is_restarted_without_the_children_of_its_former_self(t
     try:
         assert second.stdout.readline() == "ended 1 processes that outlived their parent\n"  # type: ignore[union-attr]
         assert wait_for_end(orphan)
+        assert not (tmp_path / "on_kill").exists(), "a task would have cancelled its job"
         assert int(second.stdout.readline()) != orphan.pid  # type: ignore[union-attr]
     finally:
         os.killpg(second.pid, signal.SIGKILL)
