@@ -217,6 +217,8 @@ def build_settings(config: StackConfig) -> dict[str, str]:
         "GHOSTWRITER_TRAINING_SERVICE_USER": AIRFLOWS["training"],
         "GHOSTWRITER_SERVING_URL": local("SERVING_PORT"),
         "GHOSTWRITER_MARQUEZ_URL": config.marquez_url or local("MARQUEZ_PORT"),
+        # Nobody reads it: whoever holds an old secret in memory is restarted by its change.
+        "SECRETS_STAMP": hash_files(path for path in config.secrets_dir.iterdir() if path.is_file()),
         **config.overrides,
     }
 

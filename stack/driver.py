@@ -169,10 +169,10 @@ class _Start:
             if component.one_shot and is_done(self._config, component, state):
                 self._finish(component, 0.0)
                 continue
+            self._starting[name] = time.monotonic()
             if not (state and state.is_alive):
                 self._supervisor.start(name)
-            self._starting[name] = time.monotonic()
-            self._report.update(name, "running" if component.one_shot else "starting", 0.0)
+                self._report.update(name, "running" if component.one_shot else "starting", 0.0)
 
     def _look(self, states: Mapping[str, ProcessState]) -> None:
         on_their_way = [c for c in self._selected if c.name in self._starting]

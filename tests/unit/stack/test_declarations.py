@@ -103,3 +103,12 @@ def test_dependents_stop_before_what_they_need(stack_config: StackConfig) -> Non
 def test_stopping_a_cycle_free_chain() -> None:
     chain = [Component("a", ()), Component("b", (), needs=("a",)), Component("c", (), uses=("b",))]
     assert plan_stop_levels(chain) == [["c"], ["b"], ["a"]]
+
+
+def test_a_new_secret_restarts_those_that_read_secrets(stack_config: StackConfig) -> None:
+    """Their launch files tell the driver so; supervisor alone would leave them with the old one."""
+    before = {component.name: component.env for component in declare(stack_config)}
+    (stack_config.secrets_dir / "llm_api_key").write_text("another")
+    after = {component.name: component.env for component in declare(stack_config)}
+    changed = {name for name in after if after[name] != before[name]}
+    assert {"llm", "serving", "lineage", "ingest-scheduler", "training-triggerer"} <= changed
