@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+_UNLIMITED = 10_000  # columns
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -43,18 +44,27 @@ def print_error(message: str, *, as_json: bool) -> None:
     )
 
 
-def stdout_console() -> Console:
+def stdout_console(width: int | None = None) -> Console:
     """Built at use: tests and pipes replace stdout."""
-    return Console(file=sys.stdout, highlight=False, emoji=False)
+    return Console(file=sys.stdout, highlight=False, emoji=False, width=width)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """A table; None shows as a dash, and what is too long for its column goes on below."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, wide: bool = False
+) -> None:
+    """A table; None shows as a dash, and what is too long for its column goes on below.
+
+    A `wide` one keeps each row on a line, whatever the terminal's width: addresses and ids stay whole for a copy.
+    """
     headers = [Column(name, overflow="fold") for name in columns]
     table = Table(*headers, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*("–" if cell is None or cell == "" else str(cell) for cell in row))
-    stdout_console().print(table)
+    console = stdout_console()
+    if wide:
+        needed = stdout_console(_UNLIMITED).measure(table).maximum
+        console = stdout_console(max(console.width, needed))
+    console.print(table)
 
 
 @contextmanager

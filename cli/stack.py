@@ -59,8 +59,12 @@ def status(as_json: JsonOption = False) -> None:
         print_json([asdict(row) for row in rows])
     else:
         print_table(
-            ["Component", "State", "PID", "Address", ""],
-            [(row.name, row.state, row.pid or None, row.url, row.detail or " ") for row in rows],
+            ["Component", "State", "PID", "Address"],
+            [
+                (row.name, row.state, row.pid or None, " · ".join(filter(None, (row.url, row.detail))))
+                for row in rows
+            ],
+            wide=True,
         )
     if not rows:
         raise CommandError("The stack was never started here: make up")
@@ -82,6 +86,7 @@ def info(as_json: JsonOption = False) -> None:
             (item["name"], item["state"], item["url"], item["user"], _get_credential_file(item))
             for item in components
         ],
+        wide=True,
     )
 
 

@@ -69,6 +69,7 @@ def show_status(ctx: typer.Context, as_json: JsonOption = False) -> None:
             (run["dag_id"], run["state"], _shorten(run["start"]), _shorten(run["end"]), run["run_id"])
             for run in status["dag_runs"]
         ],
+        wide=True,
     )
     typer.echo()
     _print_champion(connection)

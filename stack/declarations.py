@@ -19,7 +19,8 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
     """Every component of this machine's stack, and those it cannot have; secrets must exist."""
     ports = config.ports
     python = config.python
-    common = build_settings(config)
+    # Nobody reads the stamp: its change restarts those that hold an old secret in memory.
+    common = {**build_settings(config), "SECRETS_STAMP": hash_files(config.secrets_dir.glob("*"))}
     database_step = ("-m", "stack.postgres")
     postgres = Component(
         name="postgres",
@@ -217,8 +218,6 @@ def build_settings(config: StackConfig) -> dict[str, str]:
         "GHOSTWRITER_TRAINING_SERVICE_USER": AIRFLOWS["training"],
         "GHOSTWRITER_SERVING_URL": local("SERVING_PORT"),
         "GHOSTWRITER_MARQUEZ_URL": config.marquez_url or local("MARQUEZ_PORT"),
-        # Nobody reads it: whoever holds an old secret in memory is restarted by its change.
-        "SECRETS_STAMP": hash_files(path for path in config.secrets_dir.iterdir() if path.is_file()),
         **config.overrides,
     }
 

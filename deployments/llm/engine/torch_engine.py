@@ -126,6 +126,9 @@ class TorchEngine(Engine):
         started = time.monotonic()
         merged = PeftModel.from_pretrained(self._load_base(torch.float32), directory).merge_and_unload()
         merged = merged.to(self._base.dtype).eval()
+        # Adapters leave the embeddings alone: one copy serves all models.
+        merged.set_input_embeddings(self._base.get_input_embeddings())
+        merged.tie_weights()
         with self._condition:
             if self._adapters.get(model_id) == directory:  # else it was forgotten meanwhile
                 self._models[model_id] = merged
