@@ -1,4 +1,4 @@
-"""Ends for runs that nobody ended: a killed task sends no event, but its Dag's end says what became of it.
+"""Ends for runs that nobody ended: a killed task sends no event, but its next try or its Dag's end tells of it.
 
 It knows no database: events in, events out.
 """
@@ -19,28 +19,47 @@ def task_states(event: Event) -> dict[str, str]:
     return state.get("tasksState") or {}
 
 
-def close_runs(dag_end: Event, events: Iterable[Event]) -> list[Event]:
-    """Terminal events for the runs of this Dag run that have none; `events` are those of its task runs."""
-    states = task_states(dag_end)
+def tells_of_ends(event: Event) -> bool:
+    """Whether runs may be over because of this event: the end of a Dag run, or a later try of a task."""
+    later_try = event.get("eventType") == "START" and _task_instance(event)[1] > 1
+    return later_try or bool(task_states(event))
+
+
+def get_dag_run(cause: Event) -> tuple[str | None, str]:
+    """Run id and name of the Dag whose end this is, or of whose task."""
+    if task_states(cause):
+        return cause["run"]["runId"], cause["job"]["name"]
+    return _parent_run(cause), cause["job"]["name"].partition(".")[0]
+
+
+def close_runs(cause: Event, events: Iterable[Event]) -> list[Event]:
+    """Terminal events for the task runs that have none and are over, as `cause` tells; `events` are those of the tasks.
+
+    A try that another has followed was killed, whatever became of the task, and ended before that one began.
+    """
+    states = task_states(cause)
+    dag_run, dag = get_dag_run(cause)
     by_run: dict[str, list[Event]] = {}
     for event in events:
-        if _parent_run(event) == dag_end["run"]["runId"]:
+        if _parent_run(event) == dag_run:
             by_run.setdefault(event["run"]["runId"], []).append(event)
-    last_try: dict[tuple[str, int], int] = {}
-    for event, *_ in by_run.values():
-        key, number = _task_instance(event)
-        last_try[key] = max(last_try.get(key, 0), number)
+    tries = {run_id: _task_instance(of_run[0]) for run_id, of_run in by_run.items()}
     ends = []
     for run_id, of_run in by_run.items():
         if any(event["eventType"] in TERMINAL for event in of_run):
             continue
-        key, number = _task_instance(of_run[0])
-        state = states.get(key[0].removeprefix(f"{dag_end['job']['name']}."))
-        # An earlier try that has no end was killed, whatever became of the task.
-        kind = "FAIL" if number < last_try[key] else _ENDS.get(state or "", "ABORT")
-        ends.append(
-            _end(of_run, kind, dag_end, f"task {state or 'unknown'} at the end of its Dag run", run_id)
-        )
+        key, number = tries[run_id]
+        followed = [other for other, (task, later) in tries.items() if task == key and later > number]
+        if followed:
+            began = min(event["eventTime"] for other in followed for event in by_run[other])
+            ends.append(_end(of_run, "FAIL", began, "killed: a later try of the task has begun", run_id))
+        elif states:
+            state = states.get(key[0].removeprefix(f"{dag}."))
+            kind, reason = (
+                _ENDS.get(state or "", "ABORT"),
+                f"task {state or 'unknown'} when its Dag run ended",
+            )
+            ends.append(_end(of_run, kind, cause["eventTime"], reason, run_id))
     return ends
 
 
@@ -54,7 +73,7 @@ def keep_datasets(event: Event, earlier: Iterable[Event]) -> Event:
     return event
 
 
-def _end(events: list[Event], kind: str, dag_end: Event, reason: str, run_id: str) -> Event:
+def _end(events: list[Event], kind: str, when: str, reason: str, run_id: str) -> Event:
     start = next((event for event in events if event["inputs"] or event["outputs"]), events[0])
     facets: dict[str, Any] = {
         name: facet
@@ -62,14 +81,14 @@ def _end(events: list[Event], kind: str, dag_end: Event, reason: str, run_id: st
         if name in {"airflow", "parent", "nominalTime"}
     }
     facets["ghostwriter"] = {
-        "_producer": dag_end["producer"],
+        "_producer": start["producer"],
         "_schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunFacet",
         "details": {"closed_by": "lineage relay", "reason": reason},
     }
     return {
         **start,
         "eventType": kind,
-        "eventTime": max(dag_end["eventTime"], start["eventTime"]),
+        "eventTime": max(when, start["eventTime"]),
         "run": {"runId": run_id, "facets": facets},
     }
 

@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Insert, Select, func, select, tuple_, update
+from sqlalchemy import Insert, Select, and_, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.lineage.cleaning import TERMINAL, BadLineError, CleanEvent, Event, clean_event, clean_line
-from deployments.lineage.closing import close_runs, keep_datasets, task_states
+from deployments.lineage.closing import close_runs, get_dag_run, keep_datasets, tells_of_ends
 from deployments.lineage.ordering import Pending
 from deployments.lineage.spool import Line, Position
 from shared.ledger.models import LineageEvent, LineageOffset, LineageQuarantine, utc_now
@@ -61,24 +61,26 @@ class LineageStore:
             return new, len(bad) + len(unstorable)
 
     def close_runs(self, after_id: int, stored_before: datetime) -> tuple[int, int]:
-        """End the runs that a Dag run left open; gives the id to go on after, and the number of runs closed.
+        """End the task runs that were left open; gives the id to go on after, and the number of runs closed.
 
-        Looks at ends of Dag runs stored before that moment: the last task's own end may be in the spool yet.
+        Looks at ends of Dag runs and later tries stored before that moment: a task's own end may be in the spool yet.
         """
         closed = 0
         seen = (LineageEvent.id > after_id, LineageEvent.stored_at < stored_before)
-        state = LineageEvent.payload["run"]["facets"]["airflowState"].as_string()
+        facets = LineageEvent.payload["run"]["facets"]
+        number = facets["airflow"]["taskInstance"]["try_number"].as_integer()
+        dag_end = and_(LineageEvent.event_type.in_(TERMINAL), facets["airflowState"].as_string().is_not(None))
+        later_try = and_(LineageEvent.event_type == "START", number > 1)
         with self._sessions.begin() as session:
             last = session.scalar(select(func.max(LineageEvent.id)).where(*seen)) or after_id
-            ends = select(LineageEvent).where(
+            causes = select(LineageEvent).where(
                 *seen,
                 LineageEvent.id <= last,
                 LineageEvent.stored_at > stored_before - _CLOSING_WINDOW,
-                LineageEvent.event_type.in_(TERMINAL),
-                state.is_not(None),
+                or_(dag_end, later_try),
             )
-            for row in session.scalars(ends.order_by(LineageEvent.id)).all():
-                if task_states(row.payload):
+            for row in session.scalars(causes.order_by(LineageEvent.id)).all():
+                if tells_of_ends(row.payload):
                     made = close_runs(row.payload, list(session.scalars(_events_of_tasks(row))))
                     events = [(Line(0, b""), clean_event(event)) for event in made]
                     closed += _insert_events(session, row.deployment, events)[0]
@@ -236,12 +238,13 @@ def _row(deployment: str, event: CleanEvent, earlier: list[Event]) -> dict[str, 
     }
 
 
-def _events_of_tasks(dag_end: LineageEvent) -> Select[tuple[Event]]:
+def _events_of_tasks(cause: LineageEvent) -> Select[tuple[Event]]:
+    dag_run, dag = get_dag_run(cause.payload)
     return select(LineageEvent.payload).where(
-        LineageEvent.job_namespace == dag_end.job_namespace,
-        LineageEvent.job_name.startswith(f"{dag_end.job_name}.", autoescape=True),
-        LineageEvent.event_time > dag_end.event_time - _LONGEST_RUN,
-        LineageEvent.payload["run"]["facets"]["parent"]["run"]["runId"].as_string() == dag_end.run_id,
+        LineageEvent.job_namespace == cause.job_namespace,
+        LineageEvent.job_name.startswith(f"{dag}.", autoescape=True),
+        LineageEvent.event_time > cause.event_time - _LONGEST_RUN,
+        LineageEvent.payload["run"]["facets"]["parent"]["run"]["runId"].as_string() == dag_run,
     )
 
 

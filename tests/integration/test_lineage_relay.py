@@ -202,3 +202,20 @@ def test_a_killed_tasks_run_is_closed(tmp_path: Path, postgres: Postgres, ledger
     store = LineageStore(create_sessions(postgres.dsn))
     assert store.close_runs(0, utc_now())[1] == 1 and store.close_runs(0, utc_now())[1] == 0
     assert count(ledger, LineageEvent.run_id == str(UUID(int=1)), LineageEvent.event_type == "FAIL") == 1
+
+
+def test_a_killed_try_is_closed_when_the_next_begins(
+    tmp_path: Path, postgres: Postgres, ledger: Engine
+) -> None:
+    spool = LineageSpool(tmp_path / "spool", "ingest")
+    parent = {"parent": {"run": {"runId": str(UUID(int=9))}, "job": {"namespace": "ns", "name": "ingest"}}}
+    for number in (1, 2):
+        facets = {**parent, "airflow": {"taskInstance": {"try_number": number, "map_index": -1}}}
+        run = str(UUID(int=number))
+        spool.emit("START", run, "ns", "ingest.write", outputs=[contracts.CHUNKS], run_facets=facets)
+    with run_relay(tmp_path, postgres.dsn, ""):
+        wait_for(lambda: count(ledger) == 2)
+    store = LineageStore(create_sessions(postgres.dsn))
+    assert store.close_runs(0, utc_now())[1] == 1 and store.close_runs(0, utc_now())[1] == 0
+    assert count(ledger, LineageEvent.run_id == str(UUID(int=1)), LineageEvent.event_type == "FAIL") == 1
+    assert count(ledger, LineageEvent.run_id == str(UUID(int=2))) == 1

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from deployments.lineage.cleaning import clean_event
-from deployments.lineage.closing import close_runs, keep_datasets, task_states
+from deployments.lineage.closing import close_runs, keep_datasets, task_states, tells_of_ends
 from shared import contracts
 from shared.lineage import EventType, build_event
 
@@ -72,6 +72,15 @@ def test_an_earlier_try_that_was_killed_failed_though_the_task_succeeded() -> No
     ]
     (end,) = close_runs(dag_end(write="success"), events)
     assert (end["run"]["runId"], end["eventType"]) == (str(UUID(int=1)), "FAIL")
+    # It was over when the next try began: later it would pass for the task's last run.
+    assert end["eventTime"] == events[1]["eventTime"]
+    assert end == close_runs(events[1], events)[0], "the next try tells as much as the Dag's end"
+
+
+def test_a_later_try_ends_no_other_task() -> None:
+    events = [task_event("START", 1), task_event("START", 2, "read"), task_event("START", 3, try_number=2)]
+    assert [end["run"]["runId"] for end in close_runs(events[2], events)] == [str(UUID(int=1))]
+    assert [tells_of_ends(event) for event in events] == [False, False, True]
 
 
 def test_mapped_instances_are_no_tries_of_each_other() -> None:
