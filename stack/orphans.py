@@ -59,7 +59,8 @@ def find_marked(config: StackConfig) -> dict[int, float]:
 
 def find_group(leader: int, created: float) -> dict[int, float]:
     """What is left of the process group of a leader that has died; empty while it lives, or where its pid is reused."""
-    if psutil.pid_exists(leader):
+    # The kernel gives no pid anew while a group bears it, but for a restart of the machine.
+    if psutil.pid_exists(leader) or created < psutil.boot_time():
         return {}
     members: dict[int, float] = {}
     for process in psutil.process_iter():

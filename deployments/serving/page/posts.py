@@ -51,6 +51,6 @@ def _make_row(post: dict[str, Any]) -> list[Any]:
         written,
         post["topic"],
         fragments.name_model(post["model"]),
-        f"{post['rating']:+d}" if post['rating'] else "–",
+        f"{post['rating']:+d}" if post["rating"] else "–",
         post["post_id"],
     ]

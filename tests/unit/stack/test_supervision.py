@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from stack import orphans
 from stack.component import Component
 from stack.config import MAX_SOCKET_PATH, StackConfig, load_config
 from stack.launch import write_launch_file
@@ -114,3 +115,16 @@ def test_a_launch_leaves_strangers_alone(tmp_path: Path) -> None:
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_a_note_from_before_the_machines_restart_means_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PARENT]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0, cwd=tmp_path)
+    child = psutil.Process(int(parent.stdout.readline()))  # type: ignore[union-attr]
+    parent.kill()
+    parent.wait()
+    try:
+        assert child.pid in orphans.find_group(parent.pid, child.create_time() - 1)
+        assert orphans.find_group(parent.pid, psutil.boot_time() - 1) == {}
+    finally:
+        child.kill()
