@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument
 
-BATCH_SIZE = 20  # documents a mapped task
+BATCH_SIZE = 20  # documents a mapped task, at least where there are so many
+MAX_BATCHES = 100  # a source; each costs three task starts, and Airflow maps over 1,024 at most
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ def plan_sync(
     )
 
 
-def make_batches(documents: Sequence[SourceDocument], size: int = BATCH_SIZE) -> list[dict[str, object]]:
-    """Batches for mapped tasks: `label` for people, `number`, and the URIs; no text."""
+def make_batches(documents: Sequence[SourceDocument]) -> list[dict[str, object]]:
+    """Batches for mapped tasks: `label` for people, `number`, and the URIs; no text. Many documents make larger ones."""
+    size = max(BATCH_SIZE, -(-len(documents) // MAX_BATCHES))
     batches = []
     for start in range(0, len(documents), size):
         part = documents[start : start + size]

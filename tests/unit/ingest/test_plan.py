@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.ingest.plan import BATCH_SIZE, Current, make_batches, plan_sync
+from deployments.ingest.plan import BATCH_SIZE, MAX_BATCHES, Current, make_batches, plan_sync
 from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument
 
 
@@ -56,11 +56,12 @@ def test_an_empty_folder_never_empties_the_knowledge_base() -> None:
         plan_sync([], [], {})
 
 
-@pytest.mark.parametrize("count", [0, 1, BATCH_SIZE, BATCH_SIZE + 1])
+@pytest.mark.parametrize("count", [0, 1, BATCH_SIZE, BATCH_SIZE + 1, 2_001, 50_000])
 def test_batches_hold_each_document_once_and_are_named_after_them(count: int) -> None:
     documents = [document(f"{n:03}.md") for n in range(count)]
     batches = make_batches(documents)
     assert [uri for batch in batches for uri in batch["uris"]] == [d.uri for d in documents]
+    assert len(batches) <= MAX_BATCHES, "Airflow maps a task over 1,024 at most, and each costs its start"
     if count == BATCH_SIZE + 1:
         assert [batch["label"] for batch in batches] == ["000.md … 019.md (20)", "020.md"]
 
