@@ -80,7 +80,7 @@ def plan_sync(
 
 
 def make_batches(documents: Sequence[SourceDocument]) -> list[dict[str, object]]:
-    """Batches for mapped tasks: `label` for people, `number`, and the URIs; no text. Many documents make larger ones."""
+    """Batches for mapped tasks: `label` for people, `number`, and the URIs; no text. They grow with the documents."""
     size = max(BATCH_SIZE, -(-len(documents) // MAX_BATCHES))
     batches = []
     for start in range(0, len(documents), size):
