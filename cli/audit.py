@@ -3,6 +3,7 @@
 It knows no ledger; serving answers.
 """
 
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from rich.tree import Tree
 
 from cli.connection import get_connection
 from cli.output import JsonOption, print_json, stdout_console
+from shared.examples import SPLITS
 
 app = typer.Typer(help="Say where a post came from.", no_args_is_help=True)
 
@@ -56,7 +58,10 @@ def print_chain(chain: dict[str, Any]) -> None:
         training_set = branch.add(f"training set {_shorten(model['training_set'])}")
         examples = model.get("examples") or []
         if examples:
-            training_set.add(f"{len(examples)} examples, e.g. {escape(str(examples[0]['path']))}")
+            counts = Counter(str(example["split"]) for example in examples)
+            learnt = next((item for item in examples if item["split"] == "train"), examples[0])
+            parts = ", ".join(f"{counts[split]} {split}" for split in SPLITS if counts[split])
+            training_set.add(f"{parts}; e.g. {escape(str(learnt['path']))}")
         branch.add(f"fine-tuning job {escape(str(model['job_id']))}")
         branch.add(f"MLflow run {escape(str(model['run_id']))}")
     sources = tree.add(f"{len(chain['sources'])} sources")

@@ -82,7 +82,7 @@ def require_success(runs: Iterable[Run], base_url: str, explain: Callable[[str, 
     """Raises CommandError with the first failed run, its cause as `explain(dag_id, run_id)` has it, and its page."""
     for run in runs:
         if run.state == "failed":
-            cause = explain(run.dag_id, run.run_id)
+            cause = explain(run.dag_id, run.run_id).rstrip(".")
             raise CommandError(
                 f"{run.dag_id} failed{f' in {cause}' if cause else ''}. "
                 f"See {base_url.rstrip('/')}/dags/{run.dag_id}/runs/{run.run_id}"

@@ -14,6 +14,7 @@ from cli.knowledge import APPEAR_WITHIN
 from cli.models import describe_version
 from cli.output import CommandError, JsonOption, Progress, print_json, print_table, show_progress
 from cli.runs import Run, read_run, require_success, wait_for_new_runs
+from cli.training_progress import require_no_blocker
 from shared import contracts
 
 app = typer.Typer(help="The training pipeline.", no_args_is_help=True)
@@ -47,6 +48,7 @@ def start(
     with show_progress("Waking the training deployment", quiet=as_json) as say:
         runs = wait_for_chain(connection, known, timeout=timeout, say=say)
     require_success(runs, connection.settings.training_url, connection.training.explain_failure)
+    require_no_blocker(connection.training, runs)
     if as_json:
         print_json(answer | {"runs": [vars(run) for run in runs]} | describe_training(connection))
         return

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.connection import Airflow
+from cli.output import CommandError
 from cli.runs import Run, read_run
+from shared import contracts
 
+SHOWN_REASONS = 10
 ACTIVE_TASKS = frozenset({"running", "deferred", "queued", "up_for_retry", "awaiting_input"})
 
 
@@ -45,7 +48,25 @@ def describe_progress(
         return TrainingProgress(f"{last.dag_id} failed", failed=last.dag_id)
     if last.dag_id == chain[-1]:
         return TrainingProgress(f"{last.dag_id} is done", decided=True)
+    require_no_blocker(training, [last])
     return TrainingProgress(f"{last.dag_id} is done, the next one is about to start", idle_after=last.dag_id)
+
+
+def require_no_blocker(training: Airflow, runs: Iterable[Run]) -> None:
+    """Raises CommandError, with the reasons, where a run of `fine_tune` found that nothing can be trained."""
+    for run in runs:
+        if run.dag_id != contracts.FINE_TUNE_DAG or run.state != "success":
+            continue
+        for task in training.list_task_instances(run.dag_id, run.run_id):
+            if task["task_id"] in contracts.TRAINING_BLOCKERS and task["state"] == "success":
+                reasons = training.list_log_errors(run.dag_id, run.run_id, task["task_id"])
+                prefix = f"{task['task_id']}: "
+                shown = "; ".join(reason.removeprefix(prefix) for reason in reasons[:SHOWN_REASONS])
+                more = f"; and {len(reasons) - SHOWN_REASONS} more" if len(reasons) > SHOWN_REASONS else ""
+                raise CommandError(
+                    f"Nothing was trained ({task['task_id']}): {shown}{more}. "
+                    "Mend it, then `ghostwriter train start`."
+                )
 
 
 def _describe_run(training: Airflow, run: Run, list_jobs: Callable[[], Iterable[Mapping[str, Any]]]) -> str:

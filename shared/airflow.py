@@ -85,6 +85,15 @@ class AirflowApi:
         cause = find_cause(log_lines["content"])
         return f"{task_id}: {cause}" if cause else task_id
 
+    def list_log_errors(self, dag_id: str, run_id: str, task_id: str) -> list[str]:
+        """What a task's last try logged as errors, oldest first."""
+        task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        number = self._call("GET", task)["try_number"]
+        lines = self._call("GET", f"{task}/logs/{number}", params={"full_content": True})["content"]
+        return [
+            str(line["event"]) for line in lines if isinstance(line, Mapping) and line.get("level") == "error"
+        ]
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a Dag by hand; its run id."""
         body = {"logical_date": None, "conf": dict(conf or {})}

@@ -3,6 +3,7 @@
 It knows no URL, credential or value of one machine; those are in `shared.settings`.
 """
 
+import re
 from typing import Final, NamedTuple
 from uuid import UUID, uuid5
 
@@ -23,10 +24,25 @@ def source_asset(source: str) -> str:
     return f"{KNOWLEDGE_SOURCES_ASSET_PREFIX}{source}"
 
 
+INGEST_TASKS: Final = frozenset(
+    {"check_collection", "create_collection", "plan", "report_problems", "commit", "publish"}
+)
+SOURCE_NAME_RULE: Final = "a source's name is made of A-Z, a-z, 0-9, _ and -, and is no task's name"
+
+
+def is_source_name(name: str) -> bool:
+    """Whether a folder can be a source: its name becomes part of task ids and asset URIs."""
+    return bool(re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name)) and name not in INGEST_TASKS
+
+
 IDEMPOTENCY_KEY: Final = "idempotency_key"
 """Key in an asset event's `extra`; the same key means the same news."""
 
 # --- Dags -----------------------------------------------------------------------------------------------------------
+TRAINING_BLOCKERS: Final = frozenset(
+    {"bad_format", "no_training_examples", "no_validation_examples", "no_holdout_examples", "over_budget"}
+)
+"""Tasks in which `fine_tune` ends well although nothing is trained: the examples or the budget are to be mended."""
 INGEST_DAG: Final = "ingest_knowledge_base"
 CLEAR_DAG: Final = "clear_knowledge_base"
 PREPARE_DAG: Final = "prepare_examples"

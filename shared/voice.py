@@ -5,6 +5,7 @@ It knows no prompt wording and no model; `shared.form` checks a text against it.
 
 import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -124,12 +125,26 @@ def load_voice(path: Path) -> Voice:
     try:
         return Voice.model_validate({**voice_table, **tables})
     except ValidationError as error:
-        problems = "; ".join(_describe(item["loc"], item["msg"]) for item in error.errors())
+        problems = "; ".join(
+            _describe(
+                item["loc"], "there is no such key" if item["type"] == "extra_forbidden" else item["msg"]
+            )
+            for item in error.errors()
+        )
         raise VoiceError(f"{path}: {problems}") from None
+
+
+def _list_keys(table: str) -> list[str]:
+    if table == "voice":
+        return sorted(Voice.model_fields.keys() - _SECTIONS)
+    section = Voice.model_fields[table].annotation
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
 
 
 def _describe(location: tuple[int | str, ...], message: str) -> str:
     first = str(location[0]) if location else ""
     table, keys = (first, location[1:]) if first in _SECTIONS else ("voice", location)
     key = ".".join(str(part) for part in keys)
+    if message == "there is no such key" and (near := get_close_matches(key, _list_keys(table), n=1)):
+        message = f"there is no such key; did you mean {near[0]}?"
     return f"[{table}] {key}: {message}" if key else f"[{table}]: {message}"

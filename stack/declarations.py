@@ -97,7 +97,12 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
     serving = Component(
         name="serving",
         command=(python, "-m", "deployments.serving"),
-        env={**common, "GHOSTWRITER_SERVING_PORT": str(ports["SERVING_PORT"])},
+        # The page's suggestions are those of its start: another voice restarts it.
+        env={
+            **common,
+            "GHOSTWRITER_SERVING_PORT": str(ports["SERVING_PORT"]),
+            "VOICE_STAMP": hash_files(config.content_dir.glob("voice.toml")),
+        },
         needs=("ledger-migrate",),
         uses=("weaviate", "mlflow", "llm"),
         probe=HttpProbe(f"{serving_url}/health"),

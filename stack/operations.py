@@ -11,6 +11,7 @@ from threading import Thread
 from time import sleep, time
 from typing import Any
 
+from shared.voice import load_voice
 from stack import driver, first_post, first_run, marquez, preflight, weaviate_binary
 from stack.component import Component, Unavailable, select
 from stack.config import StackConfig
@@ -53,6 +54,8 @@ def up(
     if not config.skip_checks:
         preflight.check_disk(config.state_dir)
     preflight.check_folder(config.state_dir)
+    if not only and deployment in (None, "serving", "training"):
+        load_voice(config.content_dir / "voice.toml")  # a mistake is told before anything is started
     with preflight.hold_lock(config.state_dir / "lock", "make up"):
         prepare(config)
         search = None

@@ -117,7 +117,7 @@ def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = N
     knowledge_dir = folder / "knowledge"
     (knowledge_dir / "guides").mkdir(parents=True)
     writer = Writer(
-        voice=voice,
+        read_voice=lambda: voice,
         llm=llm,
         embedding_model="fake-embedding",
         store=store,
@@ -126,7 +126,7 @@ def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = N
         runs=SpoolRunLog(LineageSpool(spool, "serving")),
     )
     desk = Desk(
-        voice=voice,
+        read_voice=lambda: voice,
         writer=writer,
         llm=llm,
         image_model="card",

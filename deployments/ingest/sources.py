@@ -5,19 +5,14 @@ It knows no ledger and no store.
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.contracts import document_uri
+from shared.contracts import SOURCE_NAME_RULE, document_uri, is_source_name
 
 SUFFIXES = frozenset({".md", ".markdown", ".txt"})
 MAX_BYTES = 2_000_000
-SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")  # it is part of task ids and asset URIs
-TASK_NAMES = frozenset(
-    {"check_collection", "create_collection", "plan", "report_problems", "commit", "publish"}
-)
 
 
 @dataclass(frozen=True)
@@ -45,17 +40,13 @@ class KnowledgeError(RuntimeError):
 
 def list_sources(knowledge_dir: Path) -> list[str]:
     """Names of the sources: the visible folders whose names can be used. Empty where there is no folder."""
-    return [name for name in _list_folders(knowledge_dir) if _is_source_name(name)]
+    return [name for name in _list_folders(knowledge_dir) if is_source_name(name)]
 
 
 def _list_folders(knowledge_dir: Path) -> list[str]:
     if not knowledge_dir.is_dir():
         return []
     return sorted(p.name for p in knowledge_dir.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _is_source_name(name: str) -> bool:
-    return bool(SOURCE_NAME.fullmatch(name)) and name not in TASK_NAMES
 
 
 def scan_sources(knowledge_dir: Path) -> tuple[list[SourceDocument], list[Problem]]:
@@ -76,16 +67,16 @@ def scan_sources(knowledge_dir: Path) -> tuple[list[SourceDocument], list[Proble
     problems += [
         Problem(
             _show(document_uri(name, "").removesuffix("/")),
-            "a source's name is made of A-Z, a-z, 0-9, _ and -, and is no task's name: rename the folder",
+            f"{SOURCE_NAME_RULE}: rename the folder",
         )
         for name in _list_folders(knowledge_dir)
-        if not _is_source_name(name)
+        if not is_source_name(name)
     ]
     for source in list_sources(knowledge_dir):
         folder = knowledge_dir / source
         for path in _walk(folder):
             uri = document_uri(source, path.relative_to(folder).as_posix()).removesuffix("/.")
-            found = read_document(source, path, uri)
+            found = read_document(source, path, uri, folder.resolve())
             if isinstance(found, Problem):
                 problems.append(found)
             else:
@@ -107,8 +98,8 @@ def _walk(folder: Path) -> Iterator[Path]:
     yield from (Path(error.filename) for error in unreadable)
 
 
-def read_document(source: str, path: Path, uri: str) -> SourceDocument | Problem:
-    """One file as a document, or what is wrong with it."""
+def read_document(source: str, path: Path, uri: str, folder: Path) -> SourceDocument | Problem:
+    """One file below the resolved `folder` as a document, or what is wrong with it."""
     if not uri.isprintable():
         return Problem(_show(uri), "its name holds characters that are not text: rename it")
     if path.is_dir():
@@ -116,6 +107,8 @@ def read_document(source: str, path: Path, uri: str) -> SourceDocument | Problem
     if path.suffix.lower() not in SUFFIXES:
         return Problem(uri, f"{path.suffix or 'a file without a suffix'} is not read: use .md or .txt")
     try:
+        if not path.resolve().is_relative_to(folder):
+            return Problem(uri, "it is a link out of its source: put the file itself there")
         if not path.is_file():
             return Problem(uri, "it is no regular file, or a link to nothing: replace or delete it")
         if (size := path.stat().st_size) > MAX_BYTES:

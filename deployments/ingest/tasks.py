@@ -70,7 +70,8 @@ def extract(settings: Settings, run_id: str, source: str) -> list[Batch]:
     planned = [SourceDocument(**{**row, "path": Path(row["path"])}) for row in run.read(PLAN)[0]["write"]]
     documents: list[SourceDocument] = []
     gone: list[str] = []
-    for found in (read_document(source, d.path, d.uri) for d in planned if d.source == source):
+    folder = (composition.knowledge_dir(settings) / source).resolve()
+    for found in (read_document(source, d.path, d.uri, folder) for d in planned if d.source == source):
         if isinstance(found, SourceDocument):
             documents.append(found)
         else:
@@ -181,8 +182,8 @@ def commit(settings: Settings, run_id: str) -> sync.Outcome:
     if missing := [uri for uri in outcome.missing if uri not in gone]:
         shown = ", ".join(missing[:10])
         raise sync.IncompleteSyncError(
-            f"{outcome.written} documents are in, {len(missing)} keep their earlier version: {shown}. "
-            "The failed tasks of this run say why; the next run tries again."
+            f"{outcome.written} documents are in, {len(missing)} are not, or in their earlier version: {shown}. "
+            "The failed tasks of this run say why (a new folder is read within 30 seconds); the next run tries again"
         )
     run.remove()
     return outcome

@@ -16,7 +16,10 @@ _MAX_CHARACTERS: Final = 160
 
 
 def draw_card(text: str, size: str = DEFAULT_SIZE) -> bytes:
-    """PNG of the text's first sentence or so; `size` is one of SIZES. The colours come from the words."""
+    """PNG of the text's first paragraph; `size` is one of SIZES. The colours come from the words.
+
+    What follows a blank line says how the picture should look, and is for models that can follow it.
+    """
     width, height = (int(part) for part in size.split("x"))
     digest = hashlib.sha256(text.encode()).digest()
     hue = digest[0] / 255
@@ -31,7 +34,7 @@ def draw_card(text: str, size: str = DEFAULT_SIZE) -> bytes:
     drawing = ImageDraw.Draw(card, "RGBA")
     _draw_rings(drawing, width, height, digest, accent)
     margin = min(width, height) // 10
-    headline = _shorten(" ".join(text.split()))
+    headline = _shorten(" ".join(text.strip().split("\n\n")[0].split()))
     lines, font = _fit(headline, width - 2 * margin, int(height * 0.55))
     spacing = font.size * 1.22
     top = (height - spacing * len(lines)) / 2

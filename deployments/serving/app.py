@@ -26,7 +26,7 @@ def create_app(desk: Desk) -> FastAPI:
         build_blocks(desk),
         path="/",
         auth=desk.check_login,
-        auth_message=f"Sign in as <b>{desk.admin_user}</b>. <code>make status</code> names the file with the password.",
+        auth_message=f"Sign in as <b>{desk.admin_user}</b>. <code>make up</code> names the file with the password.",
         theme=build_theme(),
         css_paths=CSS_PATH,
         footer_links=[],

@@ -3,6 +3,8 @@
 It connects to nothing: each port does so on first use, so the pages are up although others are not.
 """
 
+from functools import partial
+
 from deployments.serving.desk import Desk
 from deployments.serving.health import read_endpoint
 from deployments.serving.lineage import SpoolRunLog
@@ -23,7 +25,8 @@ DEPLOYMENT = "serving"
 def build_desk(settings: Settings) -> Desk:
     """The desk for this installation. Raises VoiceError where `voice.toml` can't be used."""
     secrets = settings.secrets
-    voice = load_voice(settings.content_dir / "voice.toml")
+    read_voice = partial(load_voice, settings.content_dir / "voice.toml")
+    read_voice()
     llm = OpenAiLlm(
         settings.llm_base_url,
         secrets.llm_api_key.get_secret_value(),
@@ -33,7 +36,7 @@ def build_desk(settings: Settings) -> Desk:
     registry = MlflowRegistry(settings.mlflow_url, timeout=10, max_retries=1)
     sessions = create_sessions(settings.ledger_dsn)
     writer = Writer(
-        voice=voice,
+        read_voice=read_voice,
         llm=llm,
         embedding_model=settings.embedding_model,
         store=WeaviateStore(
@@ -47,7 +50,7 @@ def build_desk(settings: Settings) -> Desk:
         runs=SpoolRunLog(LineageSpool(settings.lineage_spool_dir, DEPLOYMENT)),
     )
     return Desk(
-        voice=voice,
+        read_voice=read_voice,
         writer=writer,
         llm=llm,
         image_model=settings.image_model,

@@ -8,23 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.serving.errors import BadRequest, Unavailable
 from deployments.serving.knowledge import AssetEvents, sync_knowledge
 from deployments.serving.writer import Writer
-from shared.ledger.models import DocumentVersion
+from shared.contracts import SOURCE_NAME_RULE, is_source_name
 from shared.llm.port import Llm
 from shared.registry.port import ModelRegistry
-from shared.voice import Voice
+from shared.voice import Voice, VoiceError
 
 
 @dataclass(frozen=True)
 class Desk:
     """Values and ports; built at start, connects on first use."""
 
-    voice: Voice
+    read_voice: Callable[[], Voice]  # raises VoiceError
     writer: Writer
     llm: Llm
     image_model: str
@@ -45,21 +44,26 @@ class Desk:
         return bool(expected) and same_user and same_password
 
     def draw_picture(self, topic: str) -> bytes:
-        """A picture for a post on this topic, in the voice's style. Raises LlmError."""
-        picture = self.voice.picture
+        """A picture for a post on this topic, in the voice's style. Raises LlmError and ServingError."""
+        try:
+            picture = self.read_voice().picture
+        except VoiceError as error:
+            raise Unavailable(f"The voice can't be used: {error}") from error
         return self.llm.draw(self.image_model, f"{topic}\n\nStyle: {picture.style}", size=picture.size)
 
     def sync(self, asked_by: str) -> list[str]:
-        """Wake ingest for every source there is or was; the assets posted. Raises ServingError."""
-        with self.sessions() as session:
-            sources = set(session.scalars(select(DocumentVersion.source).distinct()))
-        if self.knowledge_dir.is_dir():
-            sources |= {
-                item.name for item in self.knowledge_dir.iterdir() if item.is_dir() and item.name[0] != "."
-            }
+        """Wake ingest for every source there is; the assets posted. Raises ServingError.
+
+        Each run looks at all folders: what became of a source that is gone, or can't be one, is in its outcome.
+        """
+        items = self.knowledge_dir.iterdir() if self.knowledge_dir.is_dir() else ()
+        sources = sorted(item.name for item in items if item.is_dir() and is_source_name(item.name))
         if not sources:
-            raise BadRequest(f"There is no source: make a folder with documents under {self.knowledge_dir}/.")
+            raise BadRequest(
+                f"There is no source: make a folder with documents under {self.knowledge_dir}/ "
+                f"({SOURCE_NAME_RULE})."
+            )
         try:
-            return sync_knowledge(self.ingest, sorted(sources), asked_by)
+            return sync_knowledge(self.ingest, sources, asked_by)
         except (RuntimeError, OSError) as error:
             raise Unavailable(f"Ingest could not be asked to look: {error}") from error

@@ -4,7 +4,7 @@ It knows no vendor, no HTTP and no page; everything it uses is handed in.
 """
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
@@ -21,7 +21,7 @@ from shared.llm.port import Llm, LlmError
 from shared.prompt import PROMPT_VERSION, build_messages, choose_decoding
 from shared.retrieval import retrieve
 from shared.vectors.port import ScoredChunk, VectorStore, VectorStoreError
-from shared.voice import Voice
+from shared.voice import Voice, VoiceError
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Writer:
     def __init__(
         self,
         *,
-        voice: Voice,
+        read_voice: Callable[[], Voice],
         llm: Llm,
         embedding_model: str,
         store: VectorStore,
@@ -80,18 +80,22 @@ class Writer:
         sessions: sessionmaker[Session],
         runs: RunLog,
     ) -> None:
-        self._voice, self._llm, self._embedding_model = voice, llm, embedding_model
+        self._read_voice, self._llm, self._embedding_model = read_voice, llm, embedding_model
         self._store, self._models, self._sessions, self._runs = store, models, sessions, runs
 
     def write(self, topic: str, model: str = "champion", author: str = "admin") -> Iterator[Event]:
         """Sources, then pieces, then the recorded post. Closing it early records nothing. Raises ServingError."""
         topic = check_topic(topic)
+        try:
+            voice = self._read_voice()  # as it is now: training reads it afresh too
+        except VoiceError as error:
+            raise Unavailable(f"The voice can't be used: {error}") from error
         chosen = self._models.choose(model)
         post_id = str(uuid4())
         started = perf_counter()
         self._runs.start(post_id)
         try:
-            post = yield from self._write(post_id, topic, chosen, author, started)
+            post = yield from self._write(post_id, topic, voice, chosen, author, started)
         except GeneratorExit:
             self._runs.fail(post_id, "interrupted by the reader")
             log.info("post %s: interrupted after %.1f s, nothing recorded", post_id, perf_counter() - started)
@@ -118,9 +122,9 @@ class Writer:
         yield Finished(post, chosen)
 
     def _write(
-        self, post_id: str, topic: str, chosen: ChosenModel, author: str, started: float
+        self, post_id: str, topic: str, voice: Voice, chosen: ChosenModel, author: str, started: float
     ) -> Generator[Event, None, Post]:
-        top_k = self._voice.retrieval.top_k
+        top_k = voice.retrieval.top_k
         chunks = retrieve(
             topic, llm=self._llm, embedding_model=self._embedding_model, store=self._store, top_k=top_k
         )
@@ -128,9 +132,9 @@ class Writer:
             raise KnowledgeEmpty(FILL_KNOWLEDGE)
         yield Sources(chosen, chunks)
 
-        messages = build_messages(self._voice, topic, [hit.chunk for hit in chunks])
+        messages = build_messages(voice, topic, [hit.chunk for hit in chunks])
         pieces: list[str] = []
-        stream = self._llm.stream_chat(chosen.model_id, messages, choose_decoding(self._voice))
+        stream = self._llm.stream_chat(chosen.model_id, messages, choose_decoding(voice))
         with closing(stream):  # type: ignore[type-var]  # every adapter is a generator: closing stops the generation
             for piece in stream:
                 pieces.append(piece)

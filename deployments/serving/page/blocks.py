@@ -3,6 +3,7 @@
 It knows nothing of what the tabs do.
 """
 
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -13,6 +14,7 @@ from deployments.serving.page.knowledge import build_knowledge_tab
 from deployments.serving.page.lineage import build_lineage_tab
 from deployments.serving.page.posts import build_posts_tab
 from deployments.serving.page.write import build_write_tab
+from shared.voice import VoiceError
 
 CSS_PATH = Path(__file__).parent / "style.css"
 
@@ -27,13 +29,19 @@ def build_theme() -> gr.themes.Base:
     )
 
 
+def _name_desk(desk: Desk) -> str:
+    """Asked at each visit: the voice may have changed."""
+    try:
+        name = desk.read_voice().name
+    except VoiceError as error:
+        return f"# Ghostwriter\n**The voice can't be used.** {error}"
+    return f"# Ghostwriter\n{name}: posts in your own voice, from your own knowledge, with their sources."
+
+
 def build_blocks(desk: Desk) -> gr.Blocks:
     """The pages; nothing is asked of any component before someone looks."""
     with gr.Blocks(title="Ghostwriter", analytics_enabled=False, fill_width=True) as blocks:
-        gr.Markdown(
-            f"# Ghostwriter\n{desk.voice.name}: posts in your own voice, from your own knowledge, with their sources.",
-            elem_classes="gw-title",
-        )
+        gr.Markdown(partial(_name_desk, desk), elem_classes="gw-title")
         with gr.Tab("Write"):
             build_write_tab(desk)
         with gr.Tab("Posts") as posts:

@@ -46,6 +46,11 @@ def show_model(
     return f'<div class="gw-line">{" · ".join(parts)}</div>'
 
 
+def show_text(text: str) -> str:
+    """Text for a chat, which reads Markdown: whatever looks like HTML there is shown, not obeyed."""
+    return text.replace("<", "&lt;")
+
+
 def show_post(text: str) -> str:
     """The text of a post, its lines kept."""
     return f'<blockquote class="gw-card gw-text">{escape(text)}</blockquote>'

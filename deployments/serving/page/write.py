@@ -44,14 +44,16 @@ def build_write_tab(desk: Desk) -> None:
             )  # fmt: skip
             with gr.Row(equal_height=True):
                 topic = gr.Textbox(
-                    show_label=False, placeholder="A topic in a few words", max_length=MAX_TOPIC_CHARACTERS + 1,
+                    show_label=False, placeholder="A topic in a few words",
                     scale=5, min_width=200, autofocus=True, elem_id="gw-topic", lines=1, max_lines=1,
                 )  # fmt: skip
                 write = gr.Button("Write", variant="primary", scale=1, min_width=90, elem_id="gw-write")
                 stop = gr.Button(
                     "Stop", variant="stop", scale=1, min_width=90, visible=False, elem_id="gw-stop"
                 )
-            gr.Examples([[item] for item in desk.voice.topics.suggested], topic, label="Suggested topics")
+            gr.Examples(
+                [[item] for item in desk.read_voice().topics.suggested], topic, label="Suggested topics"
+            )
             model = gr.Dropdown(
                 [(_MODEL_LABELS[name], name) for name in MODEL_CHOICES], value=MODEL_CHOICES[0], label="Written by",
                 info=_MODEL_HINT, allow_custom_value=True, elem_id="gw-model",
@@ -99,7 +101,13 @@ def build_write_tab(desk: Desk) -> None:
     def run(
         asked: str, choice: str, history: list[dict[str, Any]], request: gr.Request
     ) -> Iterator[dict[Any, Any]]:
-        history = [*history, {"role": "user", "content": asked.strip() or "(no topic)"}]
+        history = [
+            *history,
+            {
+                "role": "user",
+                "content": fragments.show_text(asked.strip()[:MAX_TOPIC_CHARACTERS]) or "(no topic)",
+            },
+        ]
         answer = {"role": "assistant", "content": "Looking for sources …"}
         yield {
             chat: [*history, answer], sources: fragments.show_sources([]), post_id: "",
@@ -134,7 +142,7 @@ def build_write_tab(desk: Desk) -> None:
                         }
                     case Piece():
                         text += event.text
-                        yield {chat: [*history, {**answer, "content": text}]}
+                        yield {chat: [*history, {**answer, "content": fragments.show_text(text)}]}
                     case Finished():
                         post = event.post
                         note = fragments.show_note(event.model.note) if event.model.note else ""
@@ -142,7 +150,7 @@ def build_write_tab(desk: Desk) -> None:
                             describe_model(post), post.prompt_version, post.seconds, post.id
                         )
                         yield {
-                            chat: [*history, {**answer, "content": post.text}], line: about + note,
+                            chat: [*history, {**answer, "content": fragments.show_text(post.text)}], line: about + note,
                             post_id: post.id,
                             topic_of_post: post.topic, actions: gr.update(visible=True),
                             chain: gr.update(visible=True), **buttons,

@@ -54,6 +54,7 @@ class FakeAirflow:
         self.wakes, self.end_state = wakes, end_state
         self.runs: dict[str, list[dict[str, Any]]] = {}
         self.calls: list[tuple[Any, ...]] = []
+        self.blocker = ""
 
     def add_run(self, dag_id: str, state: str) -> None:
         number = sum(len(runs) for runs in self.runs.values())
@@ -71,7 +72,15 @@ class FakeAirflow:
         return list(reversed(self.runs.get(dag_id, [])))[:limit]
 
     def list_task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        if self.blocker and dag_id == contracts.FINE_TUNE_DAG:
+            return [
+                {"task_id": "fine_tune", "state": "skipped"},
+                {"task_id": self.blocker, "state": "success"},
+            ]
         return [{"task_id": "prepare", "state": "success"}, {"task_id": "fine_tune", "state": "deferred"}]
+
+    def list_log_errors(self, dag_id: str, run_id: str, task_id: str) -> list[str]:
+        return [f"{task_id}: train/a.md:1: no front matter", f"{task_id}: train/b.md: it is binary"]
 
     def explain_failure(self, dag_id: str, run_id: str) -> str:
         return "prepare: the disk is full"

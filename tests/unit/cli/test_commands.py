@@ -121,6 +121,13 @@ def test_train_start_posts_the_examples_event_with_a_key(command: Command, syste
     assert event[2][contracts.IDEMPOTENCY_KEY] == answer[contracts.IDEMPOTENCY_KEY]  # type: ignore[index]
 
 
+def test_train_start_says_why_nothing_was_trained(command: Command, system: FakeSystem) -> None:
+    system.training.wakes = (contracts.PREPARE_DAG, contracts.FINE_TUNE_DAG)
+    system.training.blocker = "over_budget"
+    assert command("train", "start", "--wait") == 1
+    assert "Nothing was trained (over_budget)" in command.err
+
+
 def test_knowledge_status(command: Command) -> None:
     assert command.json("knowledge", "status")["documents"] == 12  # type: ignore[index]
     assert command("knowledge", "status") == 0

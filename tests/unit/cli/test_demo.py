@@ -95,6 +95,13 @@ def test_waiting_ends_when_nothing_was_bought(system: FakeSystem, monkeypatch: p
         wait(system, timeout=30)
 
 
+def test_waiting_ends_at_once_when_the_examples_cannot_be_used(system: FakeSystem) -> None:
+    system.training.blocker = "bad_format"
+    system.training.add_run(contracts.FINE_TUNE_DAG, "success")
+    with pytest.raises(CommandError, match=r"bad_format\): train/a.md:1: no front matter; train/b.md"):
+        wait(system, timeout=30)
+
+
 def test_waiting_has_a_limit(system: FakeSystem) -> None:
     with pytest.raises(CommandError, match="No champion after"):
         wait(system)

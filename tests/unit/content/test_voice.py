@@ -65,7 +65,11 @@ def test_a_voice_is_frozen(tmp_path: Path) -> None:
             "[budget] max_training_cost: Input should be",
         ),
         ("max_training_cost = 1.0", "max_training_cost = nan", "[budget] max_training_cost: Input should be"),
-        ("max_training_cost = 1.0", "max_training_cost = 1.0\nn_epoch = 3", "[budget] n_epoch: Extra inputs"),
+        (
+            "max_training_cost = 1.0",
+            "max_training_cost = 1.0\nn_epoch = 3",
+            "[budget] n_epoch: there is no such key; did you mean n_epochs?",
+        ),
         ('suggested = ["Assets"]', "suggested = []", "[topics] suggested: Tuple should have at least 1 item"),
         ('[topics]\nsuggested = ["Assets"]', "", "[topics]: Field required"),
         ("[voice]\n", "", "description: stands in no table"),

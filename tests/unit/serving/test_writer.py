@@ -51,7 +51,7 @@ def test_post_is_recorded_with_model_prompt_and_sources(world: FakeWorld) -> Non
     assert post.prompt_version == PROMPT_VERSION
     assert post.author == "admin"
     assert post.seconds >= 0
-    assert len(sources) == world.desk.voice.retrieval.top_k
+    assert len(sources) == world.desk.read_voice().retrieval.top_k
     best = min(sources, key=lambda source: source.rank)
     assert best.uri == contracts.document_uri("guides", "assets.md")
     assert best.chunk_id == contracts.chunk_id(best.uri, best.content_hash, 0)
