@@ -68,6 +68,8 @@ def demo(
 
     document = choose_document(connection.settings.content_dir)
     say(f"4. A new fact in {document.name}")
+    if not as_json:
+        typer.echo(f"Added to it for a moment: {FACT.decode().split(chr(10))[-2]}")
     fresh, digest = write_with_new_fact(connection, document, quiet=as_json)
     if not as_json:
         print_post(fresh)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -101,12 +102,16 @@ class FakeWorld:
     airflow: RecordingAirflow
     sessions: sessionmaker[Session]
     spool: Path
+    voice_file: Path
 
 
 def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = None) -> FakeWorld:
     """A desk without a champion, its knowledge base filled with `documents`."""
     folder.mkdir(parents=True, exist_ok=True)
-    voice = load_voice(Path(__file__).parent.parent / "content" / "voice.toml")
+    voice_file = folder / "voice.toml"
+    voice_file.write_text(
+        (Path(__file__).parent.parent / "content" / "voice.toml").read_text("utf-8"), "utf-8"
+    )
     sessions = create_sessions(f"sqlite:///{folder / 'ledger.db'}")
     Base.metadata.create_all(sessions.kw["bind"])
     llm = FakeLlm({"base-model": BASE_ANSWER, "tuned-1": TUNED_ANSWER, "tuned-2": TUNED_ANSWER})
@@ -117,7 +122,7 @@ def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = N
     knowledge_dir = folder / "knowledge"
     (knowledge_dir / "guides").mkdir(parents=True)
     writer = Writer(
-        read_voice=lambda: voice,
+        read_voice=partial(load_voice, voice_file),
         llm=llm,
         embedding_model="fake-embedding",
         store=store,
@@ -126,7 +131,7 @@ def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = N
         runs=SpoolRunLog(LineageSpool(spool, "serving")),
     )
     desk = Desk(
-        read_voice=lambda: voice,
+        read_voice=partial(load_voice, voice_file),
         writer=writer,
         llm=llm,
         image_model="card",
@@ -139,7 +144,7 @@ def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = N
         endpoints={"nowhere": ("127.0.0.1", 9)},
         links={"MLflow": "http://127.0.0.1:5001"},
     )
-    world = FakeWorld(desk, llm, store, registry, airflow, sessions, spool)
+    world = FakeWorld(desk, llm, store, registry, airflow, sessions, spool, voice_file)
     add_documents(world, DOCUMENTS if documents is None else documents)
     return world
 

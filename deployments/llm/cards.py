@@ -21,7 +21,8 @@ def draw_card(text: str, size: str = DEFAULT_SIZE) -> bytes:
     What follows a blank line says how the picture should look, and is for models that can follow it.
     """
     width, height = (int(part) for part in size.split("x"))
-    digest = hashlib.sha256(text.encode()).digest()
+    headline = _shorten(" ".join(text.strip().split("\n\n")[0].split()))
+    digest = hashlib.sha256(headline.encode()).digest()
     hue = digest[0] / 255
     dark, light = _colour(hue, 0.17, 0.45), _colour(hue + 0.08, 0.34, 0.4)
     paper, accent = _colour(hue, 0.96, 0.5), _colour(hue + 0.45, 0.68, 0.75)
@@ -34,7 +35,6 @@ def draw_card(text: str, size: str = DEFAULT_SIZE) -> bytes:
     drawing = ImageDraw.Draw(card, "RGBA")
     _draw_rings(drawing, width, height, digest, accent)
     margin = min(width, height) // 10
-    headline = _shorten(" ".join(text.strip().split("\n\n")[0].split()))
     lines, font = _fit(headline, width - 2 * margin, int(height * 0.55))
     spacing = font.size * 1.22
     top = (height - spacing * len(lines)) / 2

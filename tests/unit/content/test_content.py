@@ -1,5 +1,6 @@
 """The bundled content keeps its promises: enough, in one form, in one set each, with facts that can be found."""
 
+import os
 import re
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ from shared.examples import Example, load_examples
 from shared.form import form_score
 from shared.voice import Voice, load_voice
 
-CONTENT = Path(__file__).parents[3] / "content"
+CONTENT = Path(os.environ.get("GHOSTWRITER_CONTENT_DIR") or Path(__file__).parents[3] / "content")
 GUIDES = sorted((CONTENT / "knowledge" / "guides").glob("*.md"))
 NOTES = sorted((CONTENT / "knowledge" / "notes").glob("*.txt"))
 EXAMPLES, ERRORS = load_examples(CONTENT / "examples")

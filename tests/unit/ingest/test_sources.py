@@ -83,6 +83,20 @@ def test_pipes_broken_links_and_odd_names_are_problems_and_hang_nothing(tmp_path
     assert list_sources(tmp_path) == ["guides"]
 
 
+def test_a_link_out_of_its_source_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("root:x:0:0")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/a.md").write_text("# A")
+    (tmp_path / "docs/b.md").symlink_to("a.md")
+    (tmp_path / "docs/c.txt").symlink_to(tmp_path / "secret.txt")
+    knowledge = tmp_path / "knowledge"
+    knowledge.mkdir()
+    (knowledge / "guides").symlink_to(tmp_path / "docs")  # a source may live elsewhere as a whole
+    documents, problems = scan_sources(knowledge)
+    assert [d.uri for d in documents] == ["knowledge://guides/a.md", "knowledge://guides/b.md"]
+    assert [(p.uri, "link out" in p.message) for p in problems] == [("knowledge://guides/c.txt", True)]
+
+
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "guides/closed").mkdir(parents=True)
     (tmp_path / "guides/good.md").write_text("# Good")

@@ -181,6 +181,9 @@ def test_an_image_has_its_size_and_depends_on_the_words_alone(server):
     assert Image.open(io.BytesIO(draw("Wide " * 60, "1536x1024"))).size == (1536, 1024)
     assert first == draw("A promise, not a file check")
     assert first != draw("Another")
+    assert first == draw("A promise, not a file check\n\nStyle: dark ink"), (
+        "the card shows its own style prompt"
+    )
     refused = server.client.post("/v1/images/generations", json={"prompt": "x", "size": "3x3"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "size")
 

@@ -151,6 +151,17 @@ def test_sync_wakes_ingest_for_every_source(world: FakeWorld, client: TestClient
     assert all(event[1]["idempotency_key"] for event in world.airflow.events)
 
 
+def test_sync_leaves_out_what_can_be_no_source_and_what_is_gone(world: FakeWorld, client: TestClient) -> None:
+    """Nobody listens to their assets; the run for the others names the one and removes the other."""
+    (world.desk.knowledge_dir / "Tea Notes").mkdir()
+    (world.desk.knowledge_dir / "notes").mkdir()
+    (world.desk.knowledge_dir / "guides").rename(world.desk.knowledge_dir / ".gone")
+    assert client.post("/api/knowledge/sync").json() == {"assets": ["ghostwriter://sources/notes"]}
+    (world.desk.knowledge_dir / "notes").rmdir()
+    answer = client.post("/api/knowledge/sync")
+    assert answer.status_code == 400 and "made of A-Z" in answer.json()["error"]["message"]
+
+
 def test_sync_says_when_ingest_is_down(world: FakeWorld, client: TestClient) -> None:
     world.airflow.down = True
     answer = client.post("/api/knowledge/sync")

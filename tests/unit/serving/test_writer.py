@@ -181,3 +181,18 @@ def test_post_is_kept_although_the_spool_is_broken(world: FakeWorld) -> None:
     (world.spool / "serving").write_text("a file where the folder should be")
     write(world)
     assert count_posts(world) == 1
+
+
+def test_the_voice_is_that_of_the_moment(world: FakeWorld) -> None:
+    """Training reads it afresh too: the two must not disagree until someone restarts the desk."""
+    write(world)
+    before = world.llm.chats[-1][1][0]["content"]
+    world.voice_file.write_text(
+        world.voice_file.read_text().replace("a platform engineer on call", "a baker")
+    )
+    write(world)
+    after = world.llm.chats[-1][1][0]["content"]
+    assert "platform engineer" in before and "a baker" in after
+    world.voice_file.write_text("[voice")
+    with pytest.raises(Unavailable, match="not valid TOML"):
+        write(world)

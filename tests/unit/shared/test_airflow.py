@@ -37,6 +37,8 @@ class FakeAirflow:
             return httpx.Response(200, json={})
         if request.url.path.endswith("/taskInstances"):
             return httpx.Response(200, json={"task_instances": self.tasks})
+        if request.url.path.endswith("/taskInstances/guides.prepare"):
+            return httpx.Response(200, json=self.tasks[1])
         if request.url.path.endswith("/taskInstances/guides.prepare/logs/2"):
             return httpx.Response(200, json={"content": self.log})
         return httpx.Response(404, text="no such page")
@@ -123,5 +125,7 @@ def test_a_failed_run_is_explained_by_the_first_failed_tasks_last_exception() ->
         {"event": "ended"},
     ]
     assert api.explain_failure("d", "r") == "guides.prepare: the key is wrong"
+    server.log.append({"event": "bad_format: train/a.md:1: no front matter", "level": "error"})
+    assert api.list_log_errors("d", "r", "guides.prepare") == ["bad_format: train/a.md:1: no front matter"]
     server.tasks = server.tasks[2:]
     assert api.explain_failure("d", "r") == ""
