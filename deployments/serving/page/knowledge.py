@@ -16,7 +16,9 @@ _REFRESH_SECONDS = 10
 def build_knowledge_tab(desk: Desk, tab: gr.Tab) -> None:
     """Lay out the page and tie its events; call inside a Tab."""
     with gr.Row(equal_height=True):
-        gr.Markdown(f"Documents under `{desk.knowledge_dir}/<source>/` are read daily, and whenever you say so.")
+        gr.Markdown(
+            f"Documents under `{desk.knowledge_dir}/<source>/` are read daily, and whenever you say so."
+        )
         sync = gr.Button("Sync now", variant="primary", size="sm", scale=0, min_width=130, elem_id="gw-sync")
     state = gr.HTML(elem_id="gw-knowledge", elem_classes="gw-bare")
     told = gr.HTML(elem_classes="gw-bare")

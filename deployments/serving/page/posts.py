@@ -25,7 +25,7 @@ def build_posts_tab(desk: Desk, tab: gr.Tab) -> None:
         refresh = gr.Button("Refresh", size="sm", scale=0, min_width=110)
     table = gr.Dataframe(
         headers=_HEAD, datatype="str", interactive=False, wrap=True, show_label=False, max_height=320,
-        column_widths=["17%", "33%", "16%", "8%", "26%"], elem_id="gw-posts",
+        column_widths=["175px", "315px", "205px", "80px", "340px"], elem_id="gw-posts",
     )  # fmt: skip
     shown = gr.HTML(elem_id="gw-post", elem_classes="gw-bare")
 
