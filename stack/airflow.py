@@ -47,6 +47,8 @@ def build_environment(config: StackConfig, deployment: str, port: int, service_u
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         # Each task at once keeps a worker process of some 50 MB for good.
         "AIRFLOW__CORE__PARALLELISM": "3",
+        # A new source's asset is known as soon as its folder is seen; its tasks must not be 30 s behind.
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "2",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__AUTH_MANAGER": AUTH_MANAGER,
