@@ -1,7 +1,7 @@
 # Ghostwriter on one machine. Bare `make` prints the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo down status logs clean test check bench lock secrets install
+.PHONY: help up demo down status logs clean test check bench mutation lock secrets install
 
 # Settings come from the command line (make up PORT_OFFSET=100), the environment or .env, in this order.
 export STATE_DIR PORT_OFFSET GHOSTWRITER_CACHE_DIR PYTHON YES
@@ -68,6 +68,10 @@ test: ## make check, then the integration, browser and end-to-end tests, on a st
 bench: ## measure the figures of docs/operations.md
 	@stack/bootstrap.sh main llm
 	@$(python) -m benchmarks
+
+mutation: ## change the rules and see what the tests notice (M=deployments/training/decision.py: that module alone)
+	@stack/bootstrap.sh main
+	@$(python) -m benchmarks.mutation $(M)
 
 lock: ## resolve the dependencies anew into requirements/
 	@bash requirements/lock.sh
