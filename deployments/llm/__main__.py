@@ -15,18 +15,31 @@ from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
+from shared.admission import ExposedError, check_exposure
 from shared.settings import get_settings
 
 
 def main() -> None:
-    """Serves until it is told to stop."""
+    """Serves until it is told to stop; without a key it does so on loopback only."""
+    settings, shared_settings = LlmSettings(), get_settings()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    api_key = shared_settings.secrets.llm_api_key.get_secret_value()
+    key_file = shared_settings.secrets_dir / "llm_api_key"
+    try:
+        check_exposure(
+            settings.llm_host,
+            api_key,
+            f"put a key into {key_file}, or set GHOSTWRITER_LLM_HOST to 127.0.0.1.",
+        )
+    except ExposedError as error:
+        sys.exit(f"llm: {error}")
+    if not api_key:
+        logging.warning("No key in %s: every caller on this machine is let in", key_file)
     # OpenMP's threads spin at every barrier by default; beside other busy processes that costs a factor of five.
     # It is read when torch is loaded, here and in the trainer, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from deployments.llm.engine.torch_engine import TorchEngine
 
-    settings, shared_settings = LlmSettings(), get_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     state = shared_settings.state_dir.resolve() / "llm"
     engine = TorchEngine(settings)
     files, jobs = FileStore(state / "files"), JobStore(state / "jobs")
@@ -40,9 +53,6 @@ def main() -> None:
         nice=settings.llm_trainer_nice,
         timeout=settings.llm_training_timeout,
     )
-    api_key = shared_settings.secrets.llm_api_key.get_secret_value()
-    if not api_key:
-        logging.warning("No llm_api_key in the secrets: every caller is let in")
     app = create_app(settings, engine, api_key=api_key, files=files, jobs=jobs, runner=runner)
     uvicorn.run(
         app,

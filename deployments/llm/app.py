@@ -3,18 +3,19 @@
 It knows no torch and reads no environment.
 """
 
-import hmac
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from starlette.requests import HTTPConnection
 
 from deployments.llm.engine.port import Engine
-from deployments.llm.errors import ApiError, install_error_handlers
+from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.request_log import RequestLog
@@ -27,8 +28,12 @@ from deployments.llm.routes.models import models_router
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
 from shared import contracts
+from shared.admission import Admission, Refusal, Rule, is_secret
 
 log = logging.getLogger(__name__)
+
+_FORM_BYTES: Final = 64 * 1024
+"""What an upload's form may add to the file itself."""
 
 
 def create_app(
@@ -55,13 +60,11 @@ def create_app(
         finally:
             engine.close()
 
-    def check_key(request: Request) -> None:
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if api_key and not (
-            scheme.lower() == "bearer" and hmac.compare_digest(key.encode(), api_key.encode())
-        ):
-            message = "Incorrect API key: send `Authorization: Bearer <key>`."
-            raise ApiError(401, message, code="invalid_api_key")
+    async def check_key(connection: HTTPConnection) -> None:
+        scheme, _, key = connection.headers.get("Authorization", "").partition(" ")
+        # Latin-1 gives back the bytes as they were sent.
+        if api_key and not (scheme.lower() == "bearer" and is_secret(key.encode("latin-1"), api_key)):
+            raise Refusal(401, "Incorrect API key: send `Authorization: Bearer <key>`.")
 
     def list_models() -> Mapping[str, int]:
         base = (engine.chat_model, engine.embedding_model, contracts.LOCAL_IMAGE_MODEL)
@@ -69,7 +72,17 @@ def create_app(
         return {**dict.fromkeys(base, started), **tuned}
 
     app = FastAPI(title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(RequestLog)
+    app.add_middleware(
+        Admission,
+        rules={
+            "/": Rule(settings.llm_max_body_bytes),
+            "/health": Rule(0, open=True),
+            "/v1/files": Rule(settings.llm_max_file_bytes + _FORM_BYTES),
+        },
+        check=check_key,
+        answer=answer_refusal,
+    )
+    app.add_middleware(RequestLog)  # the last one is the outermost: it logs refusals too
     install_error_handlers(app)
     for router in (
         models_router(list_models),
@@ -79,7 +92,7 @@ def create_app(
         files_router(files, settings.llm_max_file_bytes),
         fine_tuning_router(jobs, files, runner, engine.chat_model),
     ):
-        app.include_router(router, prefix="/v1", dependencies=[Depends(check_key)])
+        app.include_router(router, prefix="/v1")
 
     @app.get("/health")
     def get_health() -> JSONResponse:

@@ -5,7 +5,7 @@ It knows no route.
 
 import logging
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,8 +19,11 @@ from deployments.llm.engine.port import (
     QueueFullError,
     UnknownModelError,
 )
+from shared.admission import Refusal
 
 log = logging.getLogger(__name__)
+
+_REFUSAL_CODES: Final = {401: "invalid_api_key", 413: "request_too_large"}
 
 
 class ApiError(Exception):
@@ -60,6 +63,12 @@ def translate(error: EngineError) -> ApiError:
     if isinstance(error, NotReadyError):
         return ApiError(503, str(error), code="model_loading", kind="server_error")
     return ApiError(500, str(error), code="engine_error", kind="server_error")
+
+
+def answer_refusal(refusal: Refusal) -> JSONResponse:
+    """A request that was turned away before it was read."""
+    error = ApiError(refusal.status, str(refusal), code=_REFUSAL_CODES.get(refusal.status))
+    return JSONResponse(error.body, status_code=error.status)
 
 
 def install_error_handlers(app: FastAPI) -> None:

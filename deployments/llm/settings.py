@@ -32,7 +32,10 @@ class LlmSettings(BaseSettings):
     llm_max_models: int = Field(
         default=2, ge=1, description="fine-tuned models kept in memory: champion and challenger"
     )
-    llm_max_file_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    llm_max_file_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="of one upload")
+    llm_max_body_bytes: int = Field(
+        default=16 * 1024 * 1024, ge=1, description="of any other request; 2,048 texts to embed are some 4 MB"
+    )
     llm_trainer_nice: int = Field(default=5, ge=0, le=19)
     llm_training_timeout: float = Field(
         default=6 * 3600, gt=0, description="seconds a fine-tuning job may run"

@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel
@@ -34,17 +36,23 @@ class FileStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def add(self, content: bytes, filename: str, purpose: str) -> FileObject:
-        """Stores bytes under a new id."""
+    def add(self, content: BinaryIO, filename: str, purpose: str) -> FileObject:
+        """Copies what is left to read, piece by piece, under a new id."""
         file_id = f"file-{uuid4().hex[:24]}"
-        file = FileObject(
-            id=file_id, bytes=len(content), created_at=int(time.time()), filename=filename, purpose=purpose
-        )
         partial = self._directory / f".{file_id}"
         partial.mkdir(parents=True, mode=0o700)
-        write_durably(partial / "content", content)
-        write_durably(partial / "file.json", file.model_dump_json().encode())
-        partial.rename(self._directory / file_id)
+        try:
+            with replace_durably(partial / "content") as stream:
+                shutil.copyfileobj(content, stream)
+                size = stream.tell()
+            file = FileObject(
+                id=file_id, bytes=size, created_at=int(time.time()), filename=filename, purpose=purpose
+            )
+            write_durably(partial / "file.json", file.model_dump_json().encode())
+            partial.rename(self._directory / file_id)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         return file
 
     def get(self, file_id: str) -> FileObject | None:
@@ -83,9 +91,20 @@ class FileStore:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Writes a file so that a crash leaves the old content or the new."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    with partial.open("wb") as stream:
+    with replace_durably(path) as stream:
         stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+
+
+@contextmanager
+def replace_durably(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose bytes are the file's content once the block ends without an error."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

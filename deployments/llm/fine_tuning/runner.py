@@ -193,9 +193,8 @@ class JobRunner:
             ) or f"The trainer ended with code {exit_code}; see trainer.log."
             self._fail(job, JobFailure(code="training_failed", message=message))
             return
-        metrics = self._files.add(
-            (directory / METRICS_FILE).read_bytes(), f"{job.id}_metrics.csv", "fine-tune-results"
-        )
+        with (directory / METRICS_FILE).open("rb") as table:
+            metrics = self._files.add(table, f"{job.id}_metrics.csv", "fine-tune-results")
         # Known to the engine before the job says so: who sees "succeeded" can ask the model at once.
         self._engine.register_adapter(job.model_id, self._store.adapter_dir(job.id))
         done = self._store.change(

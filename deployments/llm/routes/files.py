@@ -27,12 +27,12 @@ def files_router(files: FileStore, max_bytes: int) -> APIRouter:
     async def upload_file(file: Annotated[UploadFile, File()], purpose: Annotated[str, Form()]) -> FileObject:
         if purpose not in ("fine-tune", "user_data"):
             raise ApiError(400, f"'{purpose}' is not a purpose known here: use 'fine-tune'.", param="purpose")
-        content = await file.read(max_bytes + 1)
-        if len(content) > max_bytes:
-            raise ApiError(413, f"The file is larger than {max_bytes} bytes.", param="file")
-        if not content:
+        if not file.size:
             raise ApiError(400, "The file is empty.", param="file")
-        return await run_in_threadpool(files.add, content, file.filename or "upload", purpose)
+        if file.size > max_bytes:  # the body as a whole was counted while it was read
+            message = f"The file is larger than {max_bytes} bytes."
+            raise ApiError(413, message, param="file", code="request_too_large")
+        return await run_in_threadpool(files.add, file.file, file.filename or "upload", purpose)
 
     @router.get("/files")
     def list_files(

@@ -48,6 +48,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         trainer: str = QUICK_TRAINER,
         state: Path | None = None,
         python: str = sys.executable,
+        api_key: str = KEY,
+        **settings: int,
     ) -> Server:
         engine = engine or FakeEngine()
         state = state or tmp_path / "state"
@@ -61,7 +63,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
         command = [python, "-c", trainer]
         runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
-        app = create_app(LlmSettings(), engine, api_key=KEY, files=files, jobs=jobs, runner=runner)
+        app = create_app(
+            LlmSettings(**settings), engine, api_key=api_key, files=files, jobs=jobs, runner=runner
+        )
         client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"}, raise_server_exceptions=False)
         stack = ExitStack()
         stack.enter_context(client)

@@ -4,10 +4,14 @@ import asyncio
 import base64
 import io
 import json
+import os
 import re
 import struct
+import subprocess
+import sys
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,7 +22,10 @@ from deployments.llm.engine.port import GenerationRequest
 from deployments.llm.routes.chat import stream_events
 from deployments.llm.uploads import FileStore
 from shared import contracts
+from tests.asgi_call import Call
+from tests.unit.llm.conftest import KEY
 
+SIGNED_IN = {"Authorization": f"Bearer {KEY}".encode()}
 CHAT = {"model": contracts.LOCAL_CHAT_MODEL, "messages": [{"role": "user", "content": "one two three four"}]}
 CHAT_PATH = "/v1/chat/completions"
 
@@ -28,6 +35,96 @@ def test_a_wrong_key_is_turned_away_everywhere_but_at_health(server):
         answer = server.client.post(CHAT_PATH, json=CHAT, headers={"Authorization": value})
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
     assert server.client.get("/health", headers={"Authorization": ""}).status_code == 200
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/files", "/v1/fine_tuning/jobs", "/v1/nothing", "/"])
+def test_without_the_key_a_body_is_neither_read_nor_judged(server, path):
+    sixty_megabytes = (b"{" * 2**20 for _ in range(60))
+    sent = {"Content-Type": b"application/json", "Transfer-Encoding": b"chunked"}
+    call = Call(server.client.app, path, sixty_megabytes, sent)
+    assert (call.status, call.taken) == (401, 0)
+    assert json.loads(call.body)["error"]["code"] == "invalid_api_key"
+    assert server.client.post(path, content=b"{", headers={"Authorization": ""}).status_code == 401
+
+
+def test_a_key_with_letters_beyond_ascii_is_known(start):
+    server = start(api_key="schlüssel")
+    for key, status in (("schlüssel".encode(), 200), ("schlüssel".encode("latin-1"), 401)):
+        assert (
+            Call(
+                server.client.app, "/v1/models", headers={"Authorization": b"Bearer " + key}, method="GET"
+            ).status
+            == status
+        )
+
+
+@pytest.mark.parametrize("sent", [{"Content-Length": b"1001"}, {"Transfer-Encoding": b"chunked"}])
+def test_a_body_that_is_too_long_is_a_413_and_not_read_to_its_end(start, sent):
+    server = start(llm_max_body_bytes=1000)
+    call = Call(server.client.app, CHAT_PATH, (b" " * 300 for _ in range(100)), {**SIGNED_IN, **sent})
+    assert call.status == 413 and call.taken in (0, 1200)
+    error = json.loads(call.body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert "1000 bytes" in error["message"]
+    assert server.client.post(CHAT_PATH, json=CHAT).status_code == 200
+
+
+def upload(server, pieces):
+    """Sends a file in pieces that are made as they are asked for."""
+
+    def body():
+        yield b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="set.jsonl"\r\n\r\n'
+        yield from pieces
+        yield b"\r\n--x--\r\n"
+
+    sent = {"Content-Type": b"multipart/form-data; boundary=x", "Transfer-Encoding": b"chunked"}
+    return Call(server.client.app, "/v1/files", body(), {**SIGNED_IN, **sent})
+
+
+def test_an_upload_is_counted_while_it_is_read(start):
+    server = start(llm_max_file_bytes=100_000, llm_max_body_bytes=1000)
+    assert upload(server, [b"a" * 50_000] * 2).status == 200
+    for pieces in ([b"a" * 50_000, b"a" * 50_001], (b"a" * 50_000 for _ in range(2000))):
+        call = upload(server, pieces)
+        assert (call.status, json.loads(call.body)["error"]["type"]) == (413, "invalid_request_error")
+        assert call.taken < 300_000
+    assert upload(server, []).status == 400
+    assert [file["bytes"] for file in server.client.get("/v1/files").json()["data"]] == [100_000]
+
+
+def test_an_upload_is_never_whole_in_memory(server):
+    piece = b"a" * 2**16
+    tracemalloc.start()
+    try:
+        call = upload(server, (piece for _ in range(320)))  # 20 MiB
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    file = json.loads(call.body)
+    assert (call.status, file["bytes"]) == (200, 320 * 2**16)
+    assert peak < 8 * 2**20
+    assert len(server.client.get(f"/v1/files/{file['id']}/content").content) == 320 * 2**16
+
+
+def test_an_upload_that_cannot_be_kept_leaves_nothing(tmp_path):
+    class Torn(io.BytesIO):
+        def read(self, *_):
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        FileStore(tmp_path).add(Torn(), "set.jsonl", "fine-tune")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_server_does_not_start_without_a_key_where_others_could_reach_it(tmp_path):
+    environment = {**os.environ, "GHOSTWRITER_LLM_HOST": "0.0.0.0", "GHOSTWRITER_SECRETS_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.llm"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert str(tmp_path / "llm_api_key") in done.stderr and "GHOSTWRITER_LLM_HOST" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_health_is_loading_until_the_engine_is_ready(start):
@@ -204,5 +301,5 @@ def test_a_file_deleted_twice_at_once_is_deleted_once(tmp_path):
     files = FileStore(tmp_path)
     with ThreadPoolExecutor(4) as pool:
         for _ in range(50):
-            file = files.add(b"x", "set.jsonl", "fine-tune")
+            file = files.add(io.BytesIO(b"x"), "set.jsonl", "fine-tune")
             assert sorted(pool.map(files.delete, [file.id] * 4)) == [False, False, False, True]

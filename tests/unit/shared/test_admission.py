@@ -1,6 +1,5 @@
 """Who is let in, how much of a body is asked for, and what a refusal looks like, seen from outside as ASGI."""
 
-import asyncio
 import json
 
 import pytest
@@ -9,6 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from shared.admission import Admission, ExposedError, Refusal, Rule, check_exposure, is_secret
+from tests.asgi_call import Call
 
 KEY = "käse"
 RULES = {
@@ -37,38 +37,6 @@ def build(**middleware):
         return {"read": len(await request.body()), "user": getattr(request.state, "user", None)}
 
     return Admission(app, **{"rules": RULES, "check": check, "answer": answer, **middleware})
-
-
-class Call:
-    """One request: what was answered, and how many bytes of the body were asked for."""
-
-    def __init__(self, app, path, chunks=(), headers=(), kind="http", root_path=""):
-        self.taken, self.status, self.headers, self.body, self.sent = 0, None, {}, b"", []
-        self._chunks = list(chunks)
-        scope = {
-            "type": kind,
-            "method": "POST",
-            "path": path,
-            "root_path": root_path,
-            "query_string": b"",
-            "headers": [(name.lower().encode(), value) for name, value in dict(headers).items()],
-        }
-        asyncio.run(app(scope, self._receive, self._send))
-
-    async def _receive(self):
-        if not self._chunks:
-            return {"type": "http.request", "body": b"", "more_body": False}
-        chunk = self._chunks.pop(0)
-        self.taken += len(chunk)
-        return {"type": "http.request", "body": chunk, "more_body": bool(self._chunks)}
-
-    async def _send(self, message):
-        self.sent.append(message)
-        if message["type"] == "http.response.start":
-            assert self.status is None, "two answers to one request"
-            self.status = message["status"]
-            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-        self.body += message.get("body", b"")
 
 
 SIGNED_IN = {"X-Key": KEY.encode()}
