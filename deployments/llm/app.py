@@ -97,7 +97,8 @@ def create_app(
     @app.get("/health")
     def get_health() -> JSONResponse:
         if engine.ready:
-            return JSONResponse({"status": "ok", "fine_tuning": jobs.count_by_status()})
+            unreadable = {"unreadable": list(jobs.unreadable)} if jobs.unreadable else {}
+            return JSONResponse({"status": "ok", "fine_tuning": jobs.count_by_status(), **unreadable})
         if engine.failure:
             return JSONResponse({"status": "failed", "reason": engine.failure}, status_code=503)
         return JSONResponse({"status": "loading"}, status_code=503)

@@ -6,6 +6,7 @@ It knows no route.
 import logging
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +20,7 @@ from deployments.llm.engine.port import (
     QueueFullError,
     UnknownModelError,
 )
+from deployments.llm.records import UnreadableRecordError
 from shared.admission import Refusal
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,14 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(EngineError)
     async def answer_engine_error(request: Request, error: EngineError) -> JSONResponse:
         return await answer_api_error(request, translate(error))
+
+    @app.exception_handler(UnreadableRecordError)
+    async def answer_unreadable_record(request: Request, error: UnreadableRecordError) -> JSONResponse:
+        log.error("%s %s: %s", request.method, quote(request.url.path), error)
+        name = f"{error.path.parent.name}/{error.path.name}"
+        message = f"The record {name} can't be read. Nothing was deleted; the server's log says what to do."
+        failure = ApiError(500, message, code="unreadable_record", kind="server_error")
+        return await answer_api_error(request, failure)
 
     @app.exception_handler(RequestValidationError)
     async def answer_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:

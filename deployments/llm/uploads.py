@@ -3,6 +3,7 @@
 It knows no HTTP and does not read what is in a file.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -14,6 +15,10 @@ from typing import BinaryIO, Final, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel
+
+from deployments.llm.records import UnreadableRecordError, read_record
+
+log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"file-[0-9a-f]{8,64}")
 
@@ -56,27 +61,29 @@ class FileStore:
         return file
 
     def get(self, file_id: str) -> FileObject | None:
-        """The file's description, or None."""
+        """The file's description, or None. Raises UnreadableRecordError."""
         if not _ID.fullmatch(file_id):
             return None
-        try:
-            return FileObject.model_validate_json((self._directory / file_id / "file.json").read_bytes())
-        except FileNotFoundError:
-            return None
+        return read_record(self._directory / file_id / "file.json", FileObject, file_id)
 
     def content_path(self, file_id: str) -> Path:
         """Where the bytes are; ask `get` first whether there are any."""
         return self._directory / file_id / "content"
 
     def list(self) -> "list[FileObject]":
-        """All files, newest first."""
-        found = (self.get(path.name) for path in self._directory.glob("file-*"))
+        """All files that can be read, newest first."""
+        found = []
+        for path in self._directory.glob("file-*"):
+            try:
+                found.append(self.get(path.name))
+            except UnreadableRecordError as error:
+                log.error("A file is left out of the list: %s", error)
         return sorted(
             (file for file in found if file), key=lambda file: (file.created_at, file.id), reverse=True
         )
 
     def delete(self, file_id: str) -> bool:
-        """Removes a file; False when there was none."""
+        """Removes a file; False when there was none. Raises UnreadableRecordError."""
         if self.get(file_id) is None:
             return False
         # Renamed first: a kill halfway leaves nothing that looks like a file.

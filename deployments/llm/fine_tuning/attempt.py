@@ -3,24 +3,31 @@
 It knows no job store. The note is there while the attempt is open, so what a dead server left can be ended.
 """
 
-import json
 import logging
 import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import psutil
+from pydantic import BaseModel, Field
 
+from deployments.llm.records import UnreadableRecordError, read_record
 from deployments.llm.uploads import write_durably
 
 log = logging.getLogger(__name__)
 
 _NOTE: Final = "process.json"
 _STOP_SECONDS: Final = 5.0
+
+
+class _Note(BaseModel):
+    pid: int = Field(gt=0, lt=2**31)
+    create_time: float
+    run_id: str | None = None
 
 
 class Attempt:
@@ -73,8 +80,8 @@ def start_attempt(
     attempt = Attempt(job_id, process)
     try:
         known = psutil.Process(process.pid)
-        note = {"pid": process.pid, "create_time": known.create_time(), "run_id": attempt.run_id}
-        write_durably(directory / _NOTE, json.dumps(note).encode())
+        note = _Note(pid=process.pid, create_time=known.create_time(), run_id=attempt.run_id)
+        write_durably(directory / _NOTE, note.model_dump_json().encode())
     except BaseException:
         attempt.end()
         raise
@@ -86,30 +93,31 @@ def start_attempt(
 
 
 def end_leftover(directory: Path) -> str | None:
-    """Ends the attempt that a dead server left open; its run id, or None where there is none."""
-    note = read_json(directory / _NOTE)
+    """Ends the attempt that a dead server left open; its run id, or None where there is none.
+
+    A note that can't be read is set aside; its trainer ends itself when it sees that its server is gone.
+    """
+    path = directory / _NOTE
+    try:
+        note = read_record(path, _Note)
+    except UnreadableRecordError as error:
+        log.error("A note is renamed to %s.unreadable: %s", path.name, error)
+        path.replace(path.with_name(f"{path.name}.unreadable"))
+        return None
     if note is None:
         return None
     try:
-        process = psutil.Process(note["pid"])
+        process = psutil.Process(note.pid)
         # The process id alone could be someone else's by now.
-        if abs(process.create_time() - note["create_time"]) < 1 and process.pid != os.getpid():
+        if abs(process.create_time() - note.create_time) < 1 and process.pid != os.getpid():
             log.warning("Ending process %d, which a former server left", process.pid)
             process.kill()
             process.wait(_STOP_SECONDS)
     except psutil.Error:
         pass
-    return note.get("run_id")
+    return note.run_id
 
 
 def forget_attempt(directory: Path) -> None:
     """Takes the note away, once the end of the attempt is known to everyone."""
     (directory / _NOTE).unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none that can be read."""
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None

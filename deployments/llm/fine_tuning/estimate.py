@@ -9,6 +9,7 @@ from typing import Final
 
 from deployments.llm.fine_tuning.job import ATTEMPT_STARTED, Event
 
+_COUNTS: Final = ("step", "total_steps")
 _STEPS_NEEDED: Final = 3
 """Events carry whole seconds: the rate of fewer steps is mostly rounding."""
 
@@ -19,7 +20,7 @@ def estimate_finish(events: Sequence[Event]) -> int | None:
     for event in events:
         if event.message == ATTEMPT_STARTED:
             first = last = None
-        elif event.type == "metrics":
+        elif event.type == "metrics" and all(isinstance(event.data.get(key), int) for key in _COUNTS):
             first, last = first or event, event
     if first is None or last is None or last.data["step"] < _STEPS_NEEDED:
         return None

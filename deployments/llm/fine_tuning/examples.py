@@ -29,7 +29,7 @@ def read_examples(content: bytes) -> list[list[dict[str, str]]]:
 def _read_line(number: int, line: str) -> list[dict[str, str]]:
     try:
         example = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadExampleError(f"Line {number}: not JSON ({error}).") from error
     messages = example.get("messages") if isinstance(example, dict) else None
     if not isinstance(messages, list) or not messages:

@@ -63,6 +63,13 @@ class Job(BaseModel):
         return f"ft:{self.model}:{self.suffix or ''}:{self.id.removeprefix('ftjob-')[-8:]}"
 
 
+class TrainingResult(BaseModel):
+    """What a trainer leaves when it ends: the tokens it trained on, or an error."""
+
+    trained_tokens: int | None = None
+    error: str | None = None
+
+
 class Event(BaseModel):
     """OpenAI's fine-tuning event; `type` "metrics" carries numbers in `data`."""
 

@@ -16,13 +16,13 @@ from deployments.llm.fine_tuning.attempt import (
     Attempt,
     end_leftover,
     forget_attempt,
-    read_json,
     start_attempt,
 )
 from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
-from deployments.llm.fine_tuning.job import ATTEMPT_STARTED, Job, JobFailure
+from deployments.llm.fine_tuning.job import ATTEMPT_STARTED, Job, JobFailure, TrainingResult
 from deployments.llm.fine_tuning.lineage import Emit, EventType
 from deployments.llm.fine_tuning.store import JobStore, append_event
+from deployments.llm.records import UnreadableRecordError, read_record
 from deployments.llm.uploads import FileStore, write_durably
 
 log = logging.getLogger(__name__)
@@ -186,11 +186,13 @@ class JobRunner:
 
     def _finish(self, job: Job, exit_code: int, seconds: float) -> None:
         directory = self._store.job_dir(job.id)
-        result = read_json(directory / RESULT_FILE)
-        if exit_code != 0 or result is None or "error" in result:
-            message = (result or {}).get(
-                "error"
-            ) or f"The trainer ended with code {exit_code}; see trainer.log."
+        try:
+            result = read_record(directory / RESULT_FILE, TrainingResult) or TrainingResult()
+        except UnreadableRecordError as error:
+            log.error("Job %s left no result: %s", job.id, error)
+            result = TrainingResult()
+        if exit_code != 0 or result.error or result.trained_tokens is None:
+            message = result.error or f"The trainer ended with code {exit_code}; see trainer.log."
             self._fail(job, JobFailure(code="training_failed", message=message))
             return
         with (directory / METRICS_FILE).open("rb") as table:
@@ -201,7 +203,7 @@ class JobRunner:
             job.id,
             status="succeeded",
             fine_tuned_model=job.model_id,
-            trained_tokens=result["trained_tokens"],
+            trained_tokens=result.trained_tokens,
             result_files=[metrics.id],
         )
         if done is None:  # cancelled at the last moment: there is no such model

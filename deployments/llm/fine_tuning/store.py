@@ -3,7 +3,7 @@
 It knows no process and no HTTP; server and trainer share it.
 """
 
-import json
+import logging
 import re
 import threading
 import time
@@ -16,22 +16,36 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from deployments.llm.fine_tuning.job import Event, Job
+from deployments.llm.records import UnreadableRecordError, read_record
 from deployments.llm.uploads import write_durably
+
+log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"ftjob-[0-9a-f]{8,64}")
 _EVENTS: Final = "events.jsonl"
 
 
 class JobStore:
-    """The only writer of job files in the server; every change goes through `change`."""
+    """The only writer of job files in the server; every change goes through `change`.
+
+    What can't be read when the server starts is logged, stays as it is, and is in `unreadable` by its folder's name.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.RLock()
         self._jobs: dict[str, Job] = {}
-        for path in directory.glob("ftjob-*/job.json"):
-            job = Job.model_validate_json(path.read_bytes())
-            self._jobs[job.id] = job
+        self.unreadable: dict[str, UnreadableRecordError] = {}
+        for path in sorted(directory.glob("ftjob-*/job.json")):
+            name = path.parent.name
+            try:
+                job = read_record(path, Job, name if _ID.fullmatch(name) else "")
+            except UnreadableRecordError as error:
+                log.error("A fine-tuning job is left out: %s", error)
+                self.unreadable[name] = error
+                continue
+            if job is not None:
+                self._jobs[job.id] = job
 
     def create(self, **fields: Any) -> Job:
         """A new job, on disk before this returns."""
@@ -43,7 +57,9 @@ class JobStore:
         return job
 
     def get(self, job_id: str) -> Job | None:
-        """The job, or None."""
+        """The job, or None. Raises UnreadableRecordError."""
+        if job_id in self.unreadable:
+            raise self.unreadable[job_id]
         return self._jobs.get(job_id)
 
     def list(self) -> "list[Job]":
@@ -114,7 +130,7 @@ def append_event(
 
 
 def read_events(job_dir: Path) -> list[Event]:
-    """All events in order; a line torn by a kill is left out."""
+    """All events in order; a line torn by a kill, or damaged since, is left out."""
     try:
         lines = (job_dir / _EVENTS).read_bytes().splitlines()
     except FileNotFoundError:
@@ -122,7 +138,7 @@ def read_events(job_dir: Path) -> list[Event]:
     events = []
     for line in lines:
         try:
-            events.append(Event.model_validate(json.loads(line)))
-        except (ValueError, ValidationError):
+            events.append(Event.model_validate_json(line))
+        except ValidationError:
             continue
     return events

@@ -13,6 +13,7 @@ from deployments.llm.engine.answer_text import AnswerText
 from deployments.llm.engine.fake import FakeEngine
 from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
 from shared import contracts
+from tests.unit.llm.conftest import QUICK_TRAINER
 
 GOOD = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})
 JOBS = "/v1/fine_tuning/jobs"
@@ -190,7 +191,7 @@ def test_a_job_cancelled_as_it_ends_leaves_no_model(start):
 
 
 def test_a_trainer_that_forgets_its_metrics_fails_the_job(start):
-    trainer = 'import pathlib, sys; (pathlib.Path(sys.argv[-1]) / "result.json").write_text("{}")'
+    trainer = QUICK_TRAINER.replace("metrics.csv", "else.csv")
     server = start(trainer=trainer)
     failed = wait_for(server, create(server), "failed")
     assert failed["error"]["code"] == "server_error"
