@@ -25,6 +25,10 @@ class LlmSettings(BaseSettings):
         default=0, ge=0, description="CPU threads of a job; 0: all cores but one"
     )
     llm_max_batch: int = Field(default=16, ge=1, description="generations that run at once")
+    # The bundled model's cache takes 45 KiB a token in float32: 1.5 GB.
+    llm_max_batch_tokens: int = Field(
+        default=32_768, ge=1, description="prompts, answers and padding of the generations that run at once"
+    )
     llm_max_queue: int = Field(default=32, ge=1, description="generations that run or wait; more get a 429")
     llm_default_max_tokens: int = Field(
         default=1024, ge=1, description="longest answer where the caller names no limit"

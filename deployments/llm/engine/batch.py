@@ -38,6 +38,11 @@ class TorchGeneration(Generation):
     pieces: "queue.SimpleQueue[Piece | Exception | None]" = field(default_factory=queue.SimpleQueue)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and of the longest answer."""
+        return len(self.prompt) + self.max_tokens
+
     def __iter__(self) -> Iterator[Piece]:
         while (piece := self.pieces.get()) is not None:
             if isinstance(piece, Exception):

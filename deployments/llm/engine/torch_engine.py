@@ -19,7 +19,7 @@ from deployments.llm.engine.answer_text import AnswerText
 from deployments.llm.engine.batch import Batch, TorchGeneration
 from deployments.llm.engine.device import choose_device, choose_dtype, release_memory
 from deployments.llm.engine.embedder import Embedder
-from deployments.llm.engine.limits import limit_answer
+from deployments.llm.engine.limits import count_admitted, limit_answer
 from deployments.llm.engine.port import (
     Embeddings,
     Engine,
@@ -180,14 +180,18 @@ class TorchEngine(Engine):
         return bool(self._waiting or self._batches or self._closed)
 
     def _admit(self) -> dict[str, list[TorchGeneration]]:
-        """Takes as many waiting answers as there is room for, by model."""
-        room = self._settings.llm_max_batch - sum(len(batch.rows) for batch in self._batches.values())
+        """Takes as many waiting answers as there is room for, in their order, by model."""
+        self._waiting = deque(one for one in self._waiting if not one.cancelled.is_set())
+        count = count_admitted(
+            [(one.request.model, one.length) for one in self._waiting],
+            {model: [row.length for row in batch.rows] for model, batch in self._batches.items()},
+            max_rows=self._settings.llm_max_batch,
+            max_tokens=self._settings.llm_max_batch_tokens,
+        )
         admitted: dict[str, list[TorchGeneration]] = {}
-        while self._waiting and room > 0:
+        for _ in range(count):
             generation = self._waiting.popleft()
-            if not generation.cancelled.is_set():
-                admitted.setdefault(generation.request.model, []).append(generation)
-                room -= 1
+            admitted.setdefault(generation.request.model, []).append(generation)
         return admitted
 
     def _guard(self, model_id: str, newcomers: list[TorchGeneration]) -> None:

@@ -122,6 +122,22 @@ def check_who_went_away_frees_the_queue(folder: Path) -> None:
     assert list(last)[-1].finish_reason
 
 
+def check_the_batch_takes_answers_by_their_tokens(folder: Path) -> None:
+    # Beside 20 + 170 tokens another row may come to be padded to as many.
+    engine = start_engine(folder, llm_max_batch_tokens=2 * 190 - 1).engine
+    running = engine.generate(ask(engine, 20, max_tokens=170))
+    next(iter(running))
+    waiting = engine.generate(ask(engine, 20, max_tokens=2))
+    assert next(iter(waiting)).text
+    assert running.cancelled.is_set()  # as it is when an answer has ended
+
+
+def check_one_answer_alone_is_let_in_however_long(folder: Path) -> None:
+    engine = start_engine(folder, llm_max_batch_tokens=10).engine
+    generations = [engine.generate(ask(engine, words, max_tokens=20)) for words in (150, 5, 100)]
+    assert [list(generation)[-1].finish_reason for generation in generations] == ["length"] * 3
+
+
 def check_a_model_forgotten_while_requests_wait(folder: Path) -> None:
     engine, adapter = start_engine(folder, llm_max_batch=1)
     engine.register_adapter("ft:x", adapter)
