@@ -6,9 +6,9 @@ It knows nothing of prompts or retrieval.
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from shared.first_use import built_once
 from shared.llm.port import Decoding, Llm, LlmError, LlmRefusedError, Message
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class OpenAiLlm(Llm):
             max_retries,
         )
 
-    @cached_property
+    @built_once
     def client(self) -> "OpenAI":
         """The vendor's client; its import takes a second, so it waits for the first call."""
         from openai import OpenAI

@@ -6,10 +6,10 @@ It knows nothing of training or judging; those log their runs themselves.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shared import contracts
+from shared.first_use import built_once
 from shared.registry.port import ModelRegistry, ModelVersion, RegistryError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class MlflowRegistry(ModelRegistry):
     def __init__(self, url: str, *, timeout: int = 20, max_retries: int = 3) -> None:
         self._url, self._timeout, self._max_retries = url, timeout, max_retries
 
-    @cached_property
+    @built_once
     def client(self) -> "MlflowClient":
         """The vendor's client; its import takes a second or two, so it waits for the first call."""
         from mlflow import MlflowClient, set_tracking_uri

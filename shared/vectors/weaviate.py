@@ -5,7 +5,10 @@ It knows no embedding model and no document format. What Weaviate does silently 
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.contracts import CHUNK_ALIAS, CHUNK_COLLECTION
@@ -30,8 +33,23 @@ ALPHA = 0.6  # weight of the vector in the hybrid search
 Result = TypeVar("Result")
 
 
+@dataclass(eq=False)
+class _Connection:
+    client: "WeaviateClient"
+    users: int = 0
+    retired: bool = False
+
+    def close_if_done(self) -> None:
+        """Once retired it gets no new users, so it comes to this once."""
+        if self.retired and not self.users:
+            self.client.close()
+
+
 class WeaviateStore(VectorStore):
-    """Connects at the first call and again after the server was away. A reader's key can search but not write."""
+    """Connects at the first call and again after the server was away. A reader's key can search but not write.
+
+    Threads may share it, `close` included: calls that run then end as if nothing had happened.
+    """
 
     def __init__(
         self,
@@ -48,7 +66,8 @@ class WeaviateStore(VectorStore):
         self._alias, self._collection = alias, collection
         self._address = (host, port, grpc_port)
         self._api_key, self._secure, self._timeout = api_key, secure, timeout
-        self._client: WeaviateClient | None = None
+        self._connection: _Connection | None = None
+        self._lock = Lock()
 
     def collection_exists(self) -> bool:
         return self._call(self._is_there)
@@ -115,9 +134,10 @@ class WeaviateStore(VectorStore):
     def iterate(self) -> Iterator[Chunk]:
         if not self.collection_exists():
             return
-        items = self._call(lambda client: client.collections.use(self._alias).iterator(cache_size=1000))
         try:
-            yield from map(_to_chunk, items)
+            with self._borrow() as client:
+                items = client.collections.use(self._alias).iterator(cache_size=1000)
+                yield from map(_to_chunk, items)
         except _failures() as error:
             raise VectorStoreError(self._explain(error)) from error
 
@@ -140,49 +160,71 @@ class WeaviateStore(VectorStore):
         return [ScoredChunk(_to_chunk(item), float(item.metadata.score or 0.0)) for item in answer.objects]
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        connection = self._connection
+        if connection is not None:
+            self._retire(connection)
 
     def _is_there(self, client: "WeaviateClient") -> bool:
         alias = client.alias.get(alias_name=self._alias)
         return alias is not None and client.collections.exists(alias.collection)
 
     def _call(self, action: "Callable[[WeaviateClient], Result]") -> Result:
-        fresh = self._client is None
+        known = self._connection
         try:
-            return action(self._connect())
+            with self._borrow() as client:
+                return action(client)
         except _failures() as error:
-            if fresh or not _is_disconnect(error):
+            if known is None or not _is_disconnect(error):
                 raise VectorStoreError(self._explain(error)) from error
         # The server was restarted under us: once more with a new connection.
-        self.close()
+        self._retire(known)
         try:
-            return action(self._connect())
+            with self._borrow() as client:
+                return action(client)
         except _failures() as error:
             self.close()
             raise VectorStoreError(self._explain(error)) from error
 
-    def _connect(self) -> "WeaviateClient":
-        if self._client is None:
-            import weaviate
-            from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+    @contextmanager
+    def _borrow(self) -> "Iterator[WeaviateClient]":
+        """The client that all threads share, made where there is none; it is not closed while it is lent."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = _Connection(self._connect())
+            connection = self._connection
+            connection.users += 1
+        try:
+            yield connection.client
+        finally:
+            with self._lock:
+                connection.users -= 1
+                connection.close_if_done()
 
-            host, port, grpc_port = self._address
-            client = weaviate.connect_to_custom(
-                http_host=host,
-                http_port=port,
-                http_secure=self._secure,
-                grpc_host=host,
-                grpc_port=grpc_port,
-                grpc_secure=self._secure,
-                auth_credentials=Auth.api_key(self._api_key),
-                additional_config=AdditionalConfig(
-                    timeout=Timeout(init=10, query=self._timeout, insert=self._timeout * 4)
-                ),
-            )
-            self._client = client
-        return self._client
+    def _retire(self, connection: "_Connection") -> None:
+        """No new call gets it; unless another thread has retired it already."""
+        with self._lock:
+            if self._connection is not connection:
+                return
+            self._connection, connection.retired = None, True
+            connection.close_if_done()
+
+    def _connect(self) -> "WeaviateClient":
+        import weaviate
+        from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+
+        host, port, grpc_port = self._address
+        return weaviate.connect_to_custom(
+            http_host=host,
+            http_port=port,
+            http_secure=self._secure,
+            grpc_host=host,
+            grpc_port=grpc_port,
+            grpc_secure=self._secure,
+            auth_credentials=Auth.api_key(self._api_key),
+            additional_config=AdditionalConfig(
+                timeout=Timeout(init=10, query=self._timeout, insert=self._timeout * 4)
+            ),
+        )
 
     def _explain(self, error: Exception) -> str:
         from weaviate.exceptions import InsufficientPermissionsError

@@ -34,7 +34,8 @@ def test_weaviate_keeps_the_contract(connect) -> None:
 def test_an_alias_that_lost_its_collection_is_mended(connect) -> None:
     store = connect("weaviate_api_key")
     store.create_collection()
-    store._connect().collections.delete("Contract_v1")
+    with store._borrow() as client:
+        client.collections.delete("Contract_v1")
     assert not store.collection_exists()
     assert store.search("x", [1.0] * DIMENSIONS, 3) == [] and list(store.iterate()) == []
     store.create_collection()

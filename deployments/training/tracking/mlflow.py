@@ -8,12 +8,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments.training.results import Point
 from deployments.training.tracking.port import Tracker, TrackingError
+from shared.first_use import built_once
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,7 +29,7 @@ class MlflowTracker(Tracker):
         self._url, self._experiment_name = url.rstrip("/"), experiment
         self._timeout, self._max_retries = timeout, max_retries
 
-    @cached_property
+    @built_once
     def client(self) -> "MlflowClient":
         """The vendor's client; its import takes a second or two, so it waits for the first call."""
         from mlflow import MlflowClient, set_tracking_uri
@@ -41,7 +41,7 @@ class MlflowTracker(Tracker):
         set_tracking_uri(self._url)  # logging an artifact or a table looks the run up through the global URI
         return MlflowClient(tracking_uri=self._url, registry_uri=self._url)
 
-    @cached_property
+    @built_once
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException
 

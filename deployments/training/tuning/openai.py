@@ -6,7 +6,6 @@ It knows nothing of prices, ledgers or what the model is for.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from deployments.training.tuning.port import (
     TuningJob,
     TuningUnavailableError,
 )
+from shared.first_use import built_once
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -47,7 +47,7 @@ class OpenAiTuning(TuningApi):
         self._base_url, self._api_key = base_url, api_key
         self._timeout, self._max_retries, self._transport = timeout, max_retries, transport
 
-    @cached_property
+    @built_once
     def client(self) -> "OpenAI":
         """The vendor's client; its import takes a second, so it waits for the first call."""
         from openai import DefaultHttpxClient, OpenAI
