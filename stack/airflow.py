@@ -32,6 +32,9 @@ EMISSION_POLICY = [
     }
 ]
 
+# No values in its errors and logs. The page size is Airflow's own default, which would be lost otherwise.
+ENGINE_ARGUMENTS = {"hide_parameters": True, "insertmanyvalues_page_size": 10000}
+
 
 def build_environment(config: StackConfig, deployment: str, port: int, service_user: str) -> dict[str, str]:
     """The environment of all components of `deployment`; secrets included, so it goes to a private file only."""
@@ -67,6 +70,7 @@ def build_environment(config: StackConfig, deployment: str, port: int, service_u
         "AIRFLOW__API_AUTH__JWT_SECRET": config.secret(f"{deployment}_jwt_secret"),
         "AIRFLOW__API_AUTH__JWT_ISSUER": f"ghostwriter-{deployment}",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_ENGINE_ARGS": json.dumps(ENGINE_ARGUMENTS),
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from shared.ledger.errors import cut_values
+
 Event = dict[str, Any]
 
 EVENT_TYPES: Final = frozenset({"START", "RUNNING", "COMPLETE", "FAIL", "ABORT", "OTHER"})
@@ -143,7 +145,7 @@ def _clean_value(value: Any) -> Any:
 
 
 def _clean_text(text: str) -> str:
-    text = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _CREDENTIALS.sub("***", text))
+    text = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _CREDENTIALS.sub("***", cut_values(text)))
     if len(text) <= MAX_TEXT:
         return text
     # The end of a stack trace names the error, the start of a message says what was tried: keep some of both.

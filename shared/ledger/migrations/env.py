@@ -8,7 +8,8 @@ from shared.ledger.models import Base
 MIGRATION_LOCK = 4_242_001  # two migrations at once wait for each other
 
 config = context.config
-engine = create_engine(config.get_main_option("sqlalchemy.url") or "", poolclass=pool.NullPool)
+url = config.get_main_option("sqlalchemy.url") or ""
+engine = create_engine(url, poolclass=pool.NullPool, hide_parameters=True)
 with engine.connect() as connection:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})

@@ -67,6 +67,28 @@ def test_credentials_in_texts_are_masked(message: str) -> None:
     assert "s3cret" not in cleaned_text(event(errorMessage={"message": message}))
 
 
+def test_what_a_database_says_of_an_error_loses_its_values() -> None:
+    end = "(Background on this error at: https://sqlalche.me/e/21/gkpj)"
+    message = (
+        '(psycopg2.errors.NotNullViolation) null value in column "chunks"\n'
+        "DETAIL:  Failing row contains (3, s3cret title).\n\n"
+        f"[SQL: INSERT INTO t (a) VALUES ('s3cret')]\n[parameters: {{'title': 's3cret title'}}]\n{end}"
+    )
+    trace = f'Traceback (most recent call last):\n  File "a.py", line 1\nIntegrityError: {message}'
+    made = event(
+        errorMessage={"message": message, "stackTrace": trace}, ghostwriter={"details": {"cause": message}}
+    )
+    facets = clean_event(made).payload["run"]["facets"]
+    assert "s3cret" not in json.dumps(facets)
+    for text in facets["errorMessage"]["message"], facets["errorMessage"]["stackTrace"]:
+        assert "NotNullViolation" in text and end in text
+
+
+def test_values_that_reach_over_the_cut_of_a_long_text_are_cut_too() -> None:
+    trace = "[parameters: {'text': '" + "s3cret " * 2_000 + "'}]\n(Background on this error at: x)"
+    assert "s3cret" not in cleaned_text(event(errorMessage={"message": "boom", "stackTrace": trace}))
+
+
 def test_what_the_database_cannot_hold_is_replaced() -> None:
     line = json.dumps(
         event(ghostwriter={"details": {"a": "x\x00y", "b": "\ud800", "c": float("nan")}})

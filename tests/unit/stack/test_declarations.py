@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from sqlalchemy import create_engine
 
 from shared.settings import Settings
 from stack.component import Component, Unavailable, select
@@ -90,6 +91,13 @@ def test_the_two_airflows_share_no_key(stack_config: StackConfig) -> None:
     # Training reads the knowledge base and never writes it.
     key = json.loads(training["AIRFLOW_CONN_WEAVIATE_DEFAULT"])["extra"]["token"]
     assert key == stack_config.secret("weaviate_reader_key")
+
+
+def test_airflows_own_errors_hide_the_values_too(stack_config: StackConfig) -> None:
+    for name in ("ingest", "training"):
+        (env,) = (c.env for c in declare(stack_config) if c.name == f"{name}-scheduler")
+        arguments = json.loads(env["AIRFLOW__DATABASE__SQL_ALCHEMY_ENGINE_ARGS"])
+        assert create_engine(env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], **arguments).hide_parameters
 
 
 def test_dependents_stop_before_what_they_need(stack_config: StackConfig) -> None:
