@@ -142,7 +142,8 @@ def _is_loopback(host: str) -> bool:
 
 def _declared_bytes(connection: HTTPConnection) -> int:
     length = connection.headers.get("Content-Length", "")
-    return int(length) if length.isascii() and length.isdecimal() else 0  # else it is counted
+    # Twenty digits are too many bytes already. What is no number is counted.
+    return int(length[:20]) if length.isascii() and length.isdecimal() else 0
 
 
 def _has_body(connection: HTTPConnection) -> bool:

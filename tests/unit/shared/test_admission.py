@@ -85,6 +85,11 @@ def test_the_longest_rule_that_fits_limits_the_body(path, limit):
     assert str(limit) in json.loads(call.body)["refused"]
 
 
+def test_a_length_beyond_all_numbers_is_too_long():
+    call = Call(build(), "/x", [b"a"], {**SIGNED_IN, "Content-Length": b"9" * 5000})
+    assert (call.status, call.taken) == (413, 0)
+
+
 def test_a_body_without_a_length_is_read_to_the_limit_and_no_further():
     chunks = [b"a" * 40] * 50
     call = Call(build(), "/x", chunks, CHUNKED)
@@ -142,6 +147,16 @@ def test_a_web_socket_without_the_key_is_closed():
     ]
     Call(guarded, "/y", headers=SIGNED_IN, kind="websocket")
     assert reached == ["/y"]
+
+
+def test_what_is_no_request_reaches_the_application():
+    reached = []
+
+    async def app(scope, receive, send):
+        reached.append(scope["type"])
+
+    Call(Admission(app, rules=RULES, check=check, answer=answer), "/x", kind="lifespan")
+    assert reached == ["lifespan"]
 
 
 def test_rules_that_leave_paths_out_are_refused():
