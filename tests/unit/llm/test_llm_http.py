@@ -65,7 +65,7 @@ def test_a_body_that_is_too_long_is_a_413_and_not_read_to_its_end(start, sent):
     assert call.status == 413 and call.taken in (0, 1200)
     error = json.loads(call.body)["error"]
     assert set(error) == {"message", "type", "param", "code"}
-    assert "1000 bytes" in error["message"]
+    assert error["code"] == "request_too_large" and "1000 bytes" in error["message"]
     assert server.client.post(CHAT_PATH, json=CHAT).status_code == 200
 
 

@@ -56,13 +56,15 @@ def test_health_names_no_record_where_all_can_be_read(server):
     assert "unreadable" not in server.client.get("/health").json()
 
 
-def test_a_copy_of_a_jobs_folder_does_not_take_its_place(start, tmp_path):
+@pytest.mark.parametrize("own_id", [False, True])
+def test_a_copy_of_a_jobs_folder_does_not_take_its_place(start, own_id):
     server = start()
     job = wait_for(server, create(server), "succeeded")
     folder = stop(server).jobs.job_dir(job["id"])
     copy = folder.with_name(f"{folder.name}.bak")
     copy.mkdir()
-    (copy / "job.json").write_text(json.dumps({**job, "status": "failed"}))
+    record = {**job, "status": "running", "id": copy.name if own_id else job["id"]}
+    (copy / "job.json").write_text(json.dumps(record))
     again = start()
     assert again.client.get(f"{JOBS}/{job['id']}").json()["status"] == "succeeded"
     assert again.client.get("/health").json()["unreadable"] == [copy.name]
