@@ -9,6 +9,7 @@ Usage: python -m benchmarks.mutation [MODULE.py]...   (default: all; only a full
 """
 
 import ast
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -176,6 +177,8 @@ def main(wanted: list[str]) -> int:
     modules = wanted or config["only_mutate"]
     named = tomllib.loads(EQUIVALENT.read_text()).get("equivalent", [])
     equivalent = {(row["function"], row["becomes"]) for row in named}
+    if not wanted:
+        shutil.rmtree(COPY, ignore_errors=True)  # its results are of earlier code
     filters = [f"{module.removesuffix('.py').replace('/', '.')}.*" for module in wanted]
     run = subprocess.run([sys.executable, "-m", "mutmut", "run", *filters], timeout=4 * 3600)
     if run.returncode:
