@@ -14,6 +14,7 @@ import typer
 from cli.output import CommandError, JsonOption, print_json, print_table
 from stack import operations
 from stack.config import ROOT, StackConfig, load_config
+from stack.state_folder import check_removable
 
 app = typer.Typer(help="The local stack: start, look at and stop it.", no_args_is_help=True)
 FINE = frozenset({"ready", "unavailable", "external"})
@@ -43,12 +44,16 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False, as_json: JsonOption = False
 ) -> None:
     """Stop everything and remove all data; asks first."""
-    state_dir = _load_config().state_dir
+    config = _load_config()
+    try:
+        check_removable(config)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     if not yes:
-        typer.confirm(f"Remove all data in {state_dir}?", abort=True, err=True)
+        typer.confirm(f"Remove all data in {config.state_dir}?", abort=True, err=True)
     _make("clean", as_json=as_json, YES="1")
     if as_json:
-        print_json({"removed": str(state_dir)})
+        print_json({"removed": str(config.state_dir)})
 
 
 @app.command("status")

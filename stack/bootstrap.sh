@@ -69,6 +69,17 @@ advise() { # LOG -> what a user can do about it
   fi
 }
 
+find_logs() { # a folder that `up` would refuse to work in gets not even a log
+  local state=${STATE_DIR:-.state} held
+  case $state in '~' | '~/'*) state=$HOME${state#\~} ;; esac
+  held=$(ls -A "$state" 2>/dev/null || true)
+  case $held in
+    '' | logs) ;;
+    *) [ -f "$state/.ghostwriter" ] || [ -f "$state/secrets/admin_password" ] || state=.state ;;
+  esac
+  mkdir -p "$state/logs" && (cd "$state/logs" && pwd)
+}
+
 venv() { # FOLDER: an environment of the right Python, kept where it is usable
   if [ ! -x "$1/bin/python" ] || ! "$1/bin/python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
     "$uv" venv --quiet --clear --no-project --python "$python" "$1"
@@ -112,7 +123,7 @@ for part in "${parts[@]}"; do
 done
 [ ${#todo[@]} -gt 0 ] || exit 0
 
-logs=$(cd "$root" && mkdir -p "${STATE_DIR:-.state}/logs" && cd "${STATE_DIR:-.state}/logs" && pwd)
+logs=$(find_logs)
 python=$(find_python) || fail "Python 3.11, 3.12 or 3.13 is needed and none was found." "" "install one, or name it: PYTHON=/path/to/python3.12 make up"
 uv=$(find_uv) || { install_uv; uv=$(find_uv); }
 export UV_LINK_MODE=${UV_LINK_MODE:-} UV_NO_PROGRESS=1

@@ -19,6 +19,7 @@ from stack.pages import show_pages
 from stack.ports import PortError
 from stack.preflight import PreflightError
 from stack.report import PlainReport, make_report
+from stack.state_folder import check_removable
 from stack.supervisor import SupervisorError
 from stack.weaviate_binary import BinaryError
 
@@ -80,6 +81,7 @@ def run(arguments: Sequence[str]) -> int:
             for line in operations.logs(config, options.name, options.follow):
                 print(line, flush=True)
         case "clean":
+            check_removable(config)
             if not is_sure(f"Remove all data in {config.state_dir}? [y/N] "):
                 print("kept")
                 return 1

@@ -12,7 +12,7 @@ from time import sleep, time
 from typing import Any
 
 from shared.voice import load_voice
-from stack import driver, first_post, first_run, marquez, preflight, weaviate_binary
+from stack import driver, first_post, first_run, marquez, preflight, state_folder, weaviate_binary
 from stack.component import Component, Unavailable, select
 from stack.config import StackConfig
 from stack.declarations import declare, declare_all
@@ -51,9 +51,11 @@ def up(
 
     A start of everything also sees the first work through: Dags unpaused, knowledge ingested, a first post.
     """
+    state_folder.check_usable(config)
     if not config.skip_checks:
         preflight.check_disk(config.state_dir)
     preflight.check_folder(config.state_dir)
+    state_folder.mark(config)
     if not only and deployment in (None, "serving", "training"):
         load_voice(config.content_dir / "voice.toml")  # a mistake is told before anything is started
     with preflight.hold_lock(config.state_dir / "lock", "make up"):
@@ -93,7 +95,7 @@ def _start_late_finds(config: StackConfig, search: Thread | None, report: Report
 
 def down(config: StackConfig, *, report: Report) -> None:
     """Stop everything; data is kept."""
-    if not config.secrets_dir.is_dir():
+    if not state_folder.was_started(config.state_dir):
         report.say(f"nothing was started in {config.state_dir}")
         return
     with preflight.hold_lock(config.state_dir / "lock", "make down"):
@@ -105,7 +107,7 @@ def down(config: StackConfig, *, report: Report) -> None:
 
 def status(config: StackConfig) -> list[ComponentStatus]:
     """Every component as it is now, those included that this machine cannot have; none before the first start."""
-    if not config.secrets_dir.is_dir():
+    if not state_folder.was_started(config.state_dir):
         return []
     prepare(config)
     states = Supervisor(config).list_states()
@@ -188,12 +190,13 @@ def logs(
 
 
 def clean(config: StackConfig, *, report: Report) -> None:
-    """Stop everything and remove the state folder; asking is the caller's duty."""
+    """Stop everything and remove the state folder, where it is ours; asking is the caller's duty."""
+    state_folder.check_removable(config)
     down(config, report=report)
     remove_outside_folder(config.state_dir)
     if config.state_dir.is_dir():
         shutil.rmtree(config.state_dir)
-    report.say(f"removed {config.state_dir}")
+        report.say(f"removed {config.state_dir}")
 
 
 def prepare(config: StackConfig) -> None:

@@ -1,0 +1,251 @@
+"""Which folders `make up` works in, and which `make clean` removes: all in temporary folders, with HOME faked."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stack import operations
+from stack.config import StackConfig, load_config
+from stack.report import PlainReport
+from stack.secrets import ensure_secrets
+from stack.state_folder import MARKER, StateFolderError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+Configure = Callable[[str | Path], StackConfig]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with a checkout, a cache and documents in it."""
+    home = tmp_path / "people" / "me"
+    for name in ("project/content/knowledge", "project/stack", ".cache/ghostwriter", "letters"):
+        (home / name).mkdir(parents=True)
+        (home / name / "precious").write_text("all I have")
+    (home / "project" / "requirements").mkdir()
+    (home / "project" / "requirements" / "main.txt").touch()
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def configure(machine: Path) -> Configure:
+    def make(state_dir: str | Path) -> StackConfig:
+        return load_config({"STATE_DIR": str(state_dir)}, root=machine / "project")
+
+    return make
+
+
+def list_files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def begin(config: StackConfig) -> None:
+    """A start that ends before any process: there is no voice."""
+    with pytest.raises((OSError, ValueError)) as error:
+        operations.up(config, report=PlainReport())
+    assert not isinstance(error.value, StateFolderError), error.value
+
+
+def age(folder: Path) -> None:
+    """What an earlier version left behind: no marker."""
+    ensure_secrets(folder / "secrets")
+    for name in ("logs", "run", "postgres", "weaviate", "done"):
+        (folder / name).mkdir(parents=True)
+    (folder / "lock").touch()
+
+
+PROTECTED = [
+    "/",
+    "~",
+    "~/",
+    "..",
+    ".",
+    "../..",
+    "content",
+    "content/",
+    "content/knowledge/state",
+    "~/.cache/ghostwriter",
+]
+
+
+@pytest.mark.parametrize("state_dir", PROTECTED)
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_a_protected_folder_is_neither_used_nor_removed(
+    machine: Path, configure: Configure, state_dir: str, is_marked: bool
+) -> None:
+    config = configure(state_dir)
+    if is_marked and config.state_dir != Path("/"):
+        config.state_dir.mkdir(parents=True, exist_ok=True)
+        (config.state_dir / MARKER).touch()
+    before = list_files(machine)
+    with pytest.raises(StateFolderError, match="Nothing was touched"):
+        operations.clean(config, report=PlainReport())
+    with pytest.raises(StateFolderError, match="set it to a folder of its own"):
+        operations.up(config, report=PlainReport())
+    operations.down(config, report=PlainReport())
+    assert operations.status(config) == []
+    assert list_files(machine) == before
+
+
+def test_a_link_to_a_protected_folder_is_one(machine: Path, configure: Configure) -> None:
+    (machine / "link").symlink_to(machine / "project")
+    before = list_files(machine)
+    with pytest.raises(StateFolderError, match="the repository"):
+        operations.clean(configure(machine / "link"), report=PlainReport())
+    assert list_files(machine) == before
+
+
+def test_the_home_of_the_account_is_protected_whatever_HOME_says(configure: Configure) -> None:
+    import pwd
+
+    with pytest.raises(StateFolderError, match="home"):
+        operations.clean(configure(pwd.getpwuid(os.getuid()).pw_dir), report=PlainReport())
+
+
+@pytest.mark.parametrize("state_dir", ["~/letters", "../letters/", "stack"])
+def test_a_folder_of_someone_elses_is_neither_used_nor_removed(
+    machine: Path, configure: Configure, state_dir: str
+) -> None:
+    before = list_files(machine)
+    with pytest.raises(StateFolderError, match=r"precious.*To do: set STATE_DIR"):
+        operations.clean(configure(state_dir), report=PlainReport())
+    with pytest.raises(StateFolderError, match=r"precious.*new or empty folder"):
+        operations.up(configure(state_dir), report=PlainReport())
+    assert list_files(machine) == before
+
+
+def test_secrets_of_someone_elses_stay_as_they_are(machine: Path, configure: Configure) -> None:
+    """Looking at a folder, or stopping what runs there, puts nothing into it."""
+    secrets = machine / "letters" / "secrets"
+    secrets.mkdir()
+    (secrets / "diary").write_text("dear diary")
+    secrets.chmod(0o755)
+    before = list_files(machine)
+    config = configure("~/letters")
+    assert operations.status(config) == [] and operations.info(config) == []
+    operations.down(config, report=PlainReport())
+    assert list_files(machine) == before and secrets.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    "state_dir", [".state", ".state/", "~/my state", "../deep/er/state", "~/letters/.state"]
+)
+def test_what_a_start_made_is_removed_and_nothing_else(
+    machine: Path, configure: Configure, state_dir: str
+) -> None:
+    before = list_files(machine)
+    config = configure(state_dir)
+    begin(config)
+    assert config.state_dir.is_dir()
+    begin(config)  # a second start finds its own
+    operations.clean(config, report=PlainReport())
+    assert not config.state_dir.exists()
+    assert before <= list_files(machine)
+
+
+@pytest.mark.parametrize(
+    "litter", [[], [".DS_Store"], ["logs/install-main.log", "logs/install-llm.log", "logs/uv.log"]]
+)
+def test_an_empty_folder_and_one_that_only_an_install_wrote_to_become_ours(
+    machine: Path, configure: Configure, litter: list[str]
+) -> None:
+    folder = machine / "new"
+    for name in [".", *litter]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name != ".":
+            (folder / name).touch()
+    folder.mkdir(exist_ok=True)
+    begin(configure(folder))
+    (folder / "weaviate").mkdir()
+    operations.clean(configure(folder), report=PlainReport())
+    assert not folder.exists()
+
+
+def test_logs_of_someone_elses_are_not_ours(machine: Path, configure: Configure) -> None:
+    (machine / "new" / "logs").mkdir(parents=True)
+    (machine / "new" / "logs" / "access.log").write_text("years of it")
+    with pytest.raises(StateFolderError):
+        operations.clean(configure(machine / "new"), report=PlainReport())
+    assert (machine / "new" / "logs" / "access.log").is_file()
+
+
+def test_the_state_of_an_earlier_version_is_used_and_removed(machine: Path, configure: Configure) -> None:
+    folder = machine / "old"
+    age(folder)
+    operations.clean(configure(folder), report=PlainReport())
+    assert not folder.exists()
+    age(folder)
+    begin(configure(folder))
+    assert (folder / MARKER).is_file()
+
+
+def test_the_state_of_an_earlier_version_with_a_foreign_file_is_kept(
+    machine: Path, configure: Configure
+) -> None:
+    folder = machine / "old"
+    age(folder)
+    (folder / "thesis.tex").write_text("all I have")
+    with pytest.raises(StateFolderError, match=r"thesis\.tex"):
+        operations.clean(configure(folder), report=PlainReport())
+    with pytest.raises(StateFolderError, match=r"thesis\.tex"):
+        operations.up(configure(folder), report=PlainReport())
+    assert (folder / "thesis.tex").is_file() and (folder / "postgres").is_dir()
+
+
+def test_a_few_known_names_do_not_make_a_state_folder(machine: Path, configure: Configure) -> None:
+    for name in ("secrets", "training", "logs"):
+        (machine / "lab" / name).mkdir(parents=True)
+    (machine / "lab" / "training" / "weights").write_text("weeks of work")
+    with pytest.raises(StateFolderError):
+        operations.clean(configure(machine / "lab"), report=PlainReport())
+    assert (machine / "lab" / "training" / "weights").is_file()
+
+
+def test_cleaning_where_nothing_is(machine: Path, configure: Configure) -> None:
+    operations.clean(configure("~/never"), report=PlainReport())
+    assert not (machine / "never").exists()
+
+
+def test_make_clean_refuses_before_it_asks(machine: Path) -> None:
+    environment = {**os.environ, "STATE_DIR": str(machine / "letters")}
+    environment.pop("YES", None)
+    done = subprocess.run(
+        [REPOSITORY / ".venv" / "bin" / "python", "-m", "stack", "clean"],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 1 and "[y/N]" not in done.stdout
+    assert "precious" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_install_writes_no_log_into_a_foreign_folder(machine: Path) -> None:
+    """`make up` installs before it looks; what it would refuse to work in gets not even a log."""
+    project, letters = machine / "project", machine / "letters"
+    script = (REPOSITORY / "stack" / "bootstrap.sh").read_text()
+    (project / "stack" / "bootstrap.sh").write_text(script)
+    (project / "pyproject.toml").touch()
+    before = list_files(letters)
+    # No Python: it ends where it would begin to install.
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(machine), "STATE_DIR": str(letters), "PYTHON": "none"}
+    fakes = machine / "fakes"
+    fakes.mkdir()
+    for name in ("python3.12", "python3.11", "python3.13", "python3", "python"):
+        (fakes / name).write_text("#!/bin/sh\nexit 1\n")
+        (fakes / name).chmod(0o755)
+    environment["PATH"] = f"{fakes}:{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", project / "stack" / "bootstrap.sh", "main"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and "Python 3.11" in done.stderr
+    assert list_files(letters) == before
+    subprocess.run(
+        ["bash", project / "stack" / "bootstrap.sh", "main"],
+        env={**environment, "STATE_DIR": "~/tidy"}, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert (machine / "tidy" / "logs").is_dir() and not (project / "~").exists()
