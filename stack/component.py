@@ -18,13 +18,6 @@ class HttpProbe:
 
 
 @dataclass(frozen=True)
-class TcpProbe:
-    """Ready when a connection to this port of 127.0.0.1 succeeds."""
-
-    port: int
-
-
-@dataclass(frozen=True)
 class CommandProbe:
     """Ready when the command ends with 0 within five seconds."""
 
@@ -39,7 +32,7 @@ class HeartbeatProbe:
     max_age: float = 15.0
 
 
-Probe = HttpProbe | TcpProbe | CommandProbe | HeartbeatProbe
+Probe = HttpProbe | CommandProbe | HeartbeatProbe
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stack import airflow, marquez, weaviate
-from stack.component import Component, HeartbeatProbe, HttpProbe, TcpProbe, Unavailable
+from stack import postgres as postgres_server
+from stack.component import CommandProbe, Component, HeartbeatProbe, HttpProbe, Unavailable
 from stack.config import StackConfig
 from stack.secrets import AIRFLOWS
 
@@ -25,7 +26,7 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
     postgres = Component(
         name="postgres",
         command=(python, *database_step, "serve", str(config.state_dir), str(ports["POSTGRES_PORT"])),
-        probe=TcpProbe(ports["POSTGRES_PORT"]),
+        probe=CommandProbe(postgres_server.build_ready_command(ports["POSTGRES_PORT"])),
         ports={"POSTGRES_PORT": ports["POSTGRES_PORT"]},
         url=f"postgresql://127.0.0.1:{ports['POSTGRES_PORT']}",
         user="postgres",

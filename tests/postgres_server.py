@@ -43,12 +43,17 @@ class Postgres:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self.launch()
+        wait_for(self._answers)
+
+    def launch(self) -> "subprocess.Popen[bytes]":
+        """Start it and wait for nothing."""
         (self.folder / "secrets").mkdir(exist_ok=True)
         (self.folder / "secrets" / "postgres_password").write_text(PASSWORD)
         command = [sys.executable, "-m", "stack.postgres", "serve", str(self.folder), str(self.port)]
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        wait_for(self._answers)
+        return self.process
 
     def stop(self) -> None:
         if self.process:
