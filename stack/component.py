@@ -54,6 +54,8 @@ class Component:
     """The stack is up without it; its failure is reported and nothing more."""
     stamp: str = ""
     """For a one-shot: it is skipped while the last success bore this stamp."""
+    database: str = ""
+    """For a one-shot with a stamp: the database it works on; for another of that name the stamp is worth nothing."""
     start_seconds: float = 120.0
     stop_seconds: int = 10
     stop_signal: str = "TERM"

@@ -5,14 +5,19 @@ Adding a component is adding one here; the driver knows none of them.
 
 import hashlib
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 from stack import airflow, marquez, weaviate
 from stack import postgres as postgres_server
 from stack.component import CommandProbe, Component, HeartbeatProbe, HttpProbe, Unavailable
 from stack.config import StackConfig
-from stack.secrets import AIRFLOWS
+from stack.secrets import AIRFLOWS, SECRET_FILES
 
+# Its command line wants the database's address, password included, where everybody could read it.
+MLFLOW_UPGRADE = (
+    "import os; from mlflow.db import commands; commands(['upgrade', os.environ['MLFLOW_BACKEND_STORE_URI']])"
+)
 STATIC_SETTINGS = {"PYTHONUNBUFFERED": "1", "GHOSTWRITER_ADMIN_USER": "admin"}
 
 
@@ -21,7 +26,10 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
     ports = config.ports
     python = config.python
     # Nobody reads the stamp: its change restarts those that hold an old secret in memory.
-    common = {**build_settings(config), "SECRETS_STAMP": hash_files(config.secrets_dir.glob("*"))}
+    common = {
+        **build_settings(config),
+        "SECRETS_STAMP": hash_files(config.secrets_dir / name for name in SECRET_FILES),
+    }
     database_step = ("-m", "stack.postgres")
     postgres = Component(
         name="postgres",
@@ -48,6 +56,7 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
         needs=("postgres-databases",),
         one_shot=True,
         stamp=hash_files((config.root / "shared" / "ledger").rglob("*.py")),
+        database="ledger",
     )
     vectors = Component(
         name="weaviate",
@@ -66,17 +75,31 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
     )  # fmt: skip
     mlflow_url = f"http://127.0.0.1:{ports['MLFLOW_PORT']}"
     password = config.secret("mlflow_db_password")
+    mlflow_env = {
+        "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{password}@127.0.0.1:{ports['POSTGRES_PORT']}/mlflow",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    # The server refuses to start on a schema that is older than itself.
+    mlflow_migration = Component(
+        name="mlflow-migrate",
+        command=(python, "-c", MLFLOW_UPGRADE),
+        env=mlflow_env,
+        needs=("postgres-databases",),
+        one_shot=True,
+        stamp=version("mlflow"),
+        database="mlflow",
+        # Some of its migrations rewrite whole tables.
+        start_seconds=900,
+    )
     mlflow = Component(
         name="mlflow",
         command=(
             str(config.bin_dir / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(ports["MLFLOW_PORT"]),
             "--workers", "1", "--serve-artifacts", "--artifacts-destination", str(config.state_dir / "mlflow"),
         ),
-        env={
-            "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{password}@127.0.0.1:{ports['POSTGRES_PORT']}/mlflow",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        },
-        needs=("postgres-databases",),
+        # A new version stops the old server before its database is migrated.
+        env={**mlflow_env, "VERSION_STAMP": version("mlflow")},
+        needs=("mlflow-migrate",),
         probe=HttpProbe(f"{mlflow_url}/health"),
         ports={"MLFLOW_PORT": ports["MLFLOW_PORT"]},
         url=mlflow_url,
@@ -135,6 +158,7 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
         databases,
         ledger,
         vectors,
+        mlflow_migration,
         mlflow,
         model,
         *airflows,
@@ -173,6 +197,7 @@ def declare_airflow(config: StackConfig, deployment: str, common: dict[str, str]
         needs=("postgres-databases",),
         one_shot=True,
         stamp=hash_files([config.root / "requirements" / "main.txt"]),
+        database=deployment,
         group=deployment,
     )
     uses = ("weaviate", "llm") if deployment == "ingest" else ("weaviate", "llm", "mlflow")

@@ -14,6 +14,7 @@ from stack.config import StackConfig
 from stack.launch import write_launch_file
 from stack.probes import is_ready
 from stack.report import Report
+from stack.stamps import get_stamp
 from stack.supervisor import ProcessState, Supervisor, get_launch_file, get_log_file
 
 POLL_SECONDS = 0.2
@@ -27,7 +28,7 @@ class StartError(RuntimeError):
 def is_done(config: StackConfig, component: Component, state: ProcessState | None) -> bool:
     """Whether this one-shot need not run (again)."""
     if component.stamp:
-        stamp = _get_stamp_file(config, component)
+        stamp = get_stamp(config.state_dir, component.name, component.database)
         return stamp.is_file() and stamp.read_text() == component.stamp
     return state is not None and state.state == "EXITED" and state.exit_status == 0
 
@@ -194,8 +195,7 @@ class _Start:
 
     def _finish(self, component: Component, seconds: float) -> None:
         if component.stamp:
-            stamp = _get_stamp_file(self._config, component)
-            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp = get_stamp(self._config.state_dir, component.name, component.database)
             stamp.write_text(component.stamp)
         self._ready.add(component.name)
         self._report.update(component.name, "ready", seconds)
@@ -227,7 +227,3 @@ def read_tail(path: Path, lines: int) -> list[str]:
             return file.read().decode("utf-8", "replace").splitlines()[-lines:]
     except OSError:
         return []
-
-
-def _get_stamp_file(config: StackConfig, component: Component) -> Path:
-    return config.state_dir / "done" / component.name

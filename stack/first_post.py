@@ -12,13 +12,14 @@ from shared.voice import load_voice
 from stack.config import StackConfig
 from stack.first_run import FirstRunError
 from stack.report import Report
+from stack.stamps import get_stamp
 
 WRITE_SECONDS = 300
 
 
 def write_first_post(config: StackConfig, report: Report) -> dict[str, Any] | None:
     """Ask for a post where there is none yet; None where there is one."""
-    record = config.state_dir / "done" / "first-post"
+    record = get_stamp(config.state_dir, "first-post", "ledger")
     if record.is_file():
         return None
     topic = load_voice(config.content_dir / "voice.toml").topics.suggested[0]

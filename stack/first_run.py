@@ -12,6 +12,7 @@ from shared import contracts
 from shared.airflow import AirflowApi, AirflowError
 from stack.config import StackConfig
 from stack.report import Report
+from stack.stamps import adopt, get_stamp
 
 DAGS = {"ingest": contracts.INGEST_DAGS, "training": contracts.TRAINING_DAGS}
 PARSE_SECONDS = 120
@@ -32,7 +33,7 @@ def connect(config: StackConfig, deployment: str) -> AirflowApi:
 
 def unpause_dags(config: StackConfig, deployment: str, report: Report) -> list[str]:
     """Unpause each Dag once in its life here; a Dag that someone paused later stays paused."""
-    record = config.state_dir / "done" / f"{deployment}-unpaused"
+    record = adopt(config.state_dir, f"{deployment}-unpaused", deployment)
     known = _read_lines(record)
     fresh = [dag for dag in DAGS[deployment] if dag not in known and dag not in contracts.MANUAL_DAGS]
     if not fresh:
@@ -42,7 +43,6 @@ def unpause_dags(config: StackConfig, deployment: str, report: Report) -> list[s
     for dag in fresh:
         _wait_until_parsed(airflow, lambda dag=dag: airflow.unpause(dag), dag, deadline)  # type: ignore[misc]
     airflow.close()
-    record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text("\n".join([*known, *fresh]) + "\n", encoding="utf-8")
     report.say(f"{deployment}: Dags at work: {', '.join(fresh)}")
     return fresh
@@ -64,7 +64,7 @@ def _wait_until_parsed(airflow: AirflowApi, act: Callable[[], None], dag: str, d
 
 def see_first_ingestion(config: StackConfig, report: Report) -> bool:
     """See one ingestion through where none has succeeded yet; returns whether there was something to do."""
-    record = config.state_dir / "done" / "first-ingestion"
+    record = get_stamp(config.state_dir, "first-ingestion", "ingest")
     if record.is_file():
         return False
     airflow = connect(config, "ingest")

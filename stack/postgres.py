@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stack.postgres_home import prepare_binaries, prepare_data_folder
+from stack.stamps import write_identity
 
 DATABASES = ("ledger", "ingest", "training", "mlflow", "marquez")
 """One database for each, owned by a role of the same name; its password is the secret `<name>_db_password`."""
@@ -150,8 +151,11 @@ def serve(state_dir: Path, port: int, password: str) -> None:
     os.execv(program, [program, "-D", str(data), "-p", str(port), *options])  # noqa: S606
 
 
-def make_databases(port: int, password: str, passwords: Mapping[str, str]) -> None:
-    """A role and a database of each name; existing roles get the password of today, data is left alone."""
+def make_databases(state_dir: Path, port: int, password: str, passwords: Mapping[str, str]) -> None:
+    """A role and a database of each name; existing roles get the password of today, data is left alone.
+
+    Notes which database bears each name now: another cluster, or a database made anew, is another one.
+    """
     import psycopg2
     from psycopg2 import sql
 
@@ -169,6 +173,11 @@ def make_databases(port: int, password: str, passwords: Mapping[str, str]) -> No
             if not cursor.fetchone():
                 cursor.execute(sql.SQL("create database {} owner {}").format(role, role))
             cursor.execute(sql.SQL("revoke connect on database {} from public").format(role))
+            cursor.execute(
+                "select system_identifier || '-' || oid from pg_control_system(), pg_database where datname = %s",
+                (name,),
+            )
+            write_identity(state_dir, name, cursor.fetchone()[0])
     connection.close()
     print(f"postgres: {len(passwords)} databases and roles are there")
 
@@ -184,7 +193,7 @@ def main() -> None:
         serve(state_dir, port, read_secret("postgres_password"))
     else:
         passwords = {name: read_secret(f"{name}_db_password") for name in DATABASES}
-        make_databases(port, read_secret("postgres_password"), passwords)
+        make_databases(state_dir, port, read_secret("postgres_password"), passwords)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,19 @@ GENERATORS: dict[str, Callable[[], str]] = {
     **{f"{name}_jwt_secret": _long_secret for name in AIRFLOWS},
 }
 
+SECRET_FILES = (*GENERATORS, *(f"{name}_airflow_passwords" for name in AIRFLOWS))
+"""What is ours in the folder; what else lies there (an editor's backup, say) is nobody's business."""
+
 
 def ensure_secrets(directory: Path) -> list[str]:
     """Make what is missing and close what is open to others; returns the names made."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     made = []
+    if folders := [name for name in SECRET_FILES if (directory / name).is_dir()]:
+        raise ValueError(
+            f"{directory / folders[0]} is a folder and must be a file: move it away, then make up again"
+        )
     for name, generate in GENERATORS.items():
         path = directory / name
         if path.is_file() and path.stat().st_size:

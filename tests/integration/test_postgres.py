@@ -1,8 +1,10 @@
 """The bundled Postgres: ready when it takes connections, and of the version that made its cluster."""
 
+import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +18,8 @@ from stack.config import load_config
 from stack.declarations import declare
 from stack.probes import is_ready
 from stack.secrets import ensure_secrets
-from tests.postgres_server import PASSWORD, Postgres, serve_postgres, wait_for
+from stack.stamps import get_identity_file
+from tests.postgres_server import PASSWORD, ROOT, Postgres, serve_postgres, wait_for
 
 
 @pytest.fixture
@@ -133,3 +136,70 @@ def test_a_cluster_of_a_version_that_is_not_bundled_says_what_to_do(server: Post
 def test_a_new_cluster_is_of_the_newest(server: Postgres) -> None:
     newest = list(list_bundled())[-1]
     assert (server.folder / "postgres" / "data" / "PG_VERSION").read_text().strip() == newest
+
+
+def note_databases(server: Postgres) -> dict[str, str]:
+    """Name -> identity, after the step of each start that makes what is missing."""
+    ensure_secrets(server.folder / "secrets")
+    subprocess.run(
+        [sys.executable, "-m", "stack.postgres", "databases", str(server.folder), str(server.port)],
+        check=True, cwd=ROOT, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return {name: get_identity_file(server.folder, name).read_text() for name in postgres.DATABASES}
+
+
+def test_another_cluster_and_a_database_made_anew_are_told_apart(server: Postgres) -> None:
+    first = note_databases(server)
+    assert len(set(first.values())) == len(first)
+    assert note_databases(server) == first
+    with closing(connect(server)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("drop database mlflow")
+    second = note_databases(server)
+    assert {name for name in first if second[name] != first[name]} == {"mlflow"}
+    server.stop()
+    shutil.rmtree(server.folder / "postgres" / "data")
+    server.start()
+    third = note_databases(server)
+    assert not set(third.values()) & (set(first.values()) | set(second.values()))
+
+
+def test_an_older_mlflow_database_is_migrated_and_keeps_its_data(server: Postgres) -> None:
+    note_databases(server)
+    config = load_config({"STATE_DIR": str(server.folder), "POSTGRES_PORT": str(server.port)})
+    step = next(component for component in declare(config) if component.name == "mlflow-migrate")
+    url = step.env["MLFLOW_BACKEND_STORE_URI"]
+    # As the first release with a model registry left it.
+    older = """
+import sys
+from alembic import command
+from sqlalchemy import text
+from mlflow.store.db import utils
+from mlflow.store.tracking.dbmodels.initial_models import Base
+engine = utils.create_sqlalchemy_engine(sys.argv[1])
+Base.metadata.create_all(engine)
+with engine.begin() as connection:
+    config = utils._get_alembic_config(sys.argv[1])
+    config.attributes["connection"] = connection
+    command.upgrade(config, "2b4d017a5e9b")
+    insert = "insert into experiments (experiment_id, name, lifecycle_stage) values (7, 'mine', 'active')"
+    connection.execute(text(insert))
+"""
+    verify = """
+import sys
+from sqlalchemy import text
+from mlflow.store.db import utils
+engine = utils.create_sqlalchemy_engine(sys.argv[1])
+utils._verify_schema(engine)
+print(engine.connect().execute(text("select name from experiments where experiment_id = 7")).scalar())
+"""
+
+    def execute(*command: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **step.env}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+    assert (made := execute(sys.executable, "-c", older, url)).returncode == 0, made.stderr
+    assert "out-of-date database schema" in execute(sys.executable, "-c", verify, url).stderr
+    for _ in range(2):  # again, it changes nothing
+        assert (done := execute(*step.command)).returncode == 0, done.stderr
+        assert execute(sys.executable, "-c", verify, url).stdout == "mine\n"

@@ -135,3 +135,10 @@ def test_versions(components: dict[str, Component]) -> None:
     assert SERVICES["weaviate"]["image"].endswith(f":{weaviate.VERSION}")
     (mlflow,) = re.findall(r"^mlflow==(\S+)", (ROOT / "requirements" / "main.txt").read_text(), flags=re.M)
     assert f":v{mlflow}" in SERVICES["mlflow"]["image"]
+
+
+def test_mlflows_database_is_migrated_in_the_same_way(components: dict[str, Component]) -> None:
+    (script,) = SERVICES["mlflow-migrate"]["command"]
+    assert components["mlflow-migrate"].command[-1] in script
+    assert SERVICES["mlflow-migrate"]["image"] == SERVICES["mlflow"]["image"]
+    assert SERVICES["mlflow"]["depends_on"]["mlflow-migrate"]["condition"] == "service_completed_successfully"

@@ -120,3 +120,27 @@ def test_a_new_secret_restarts_those_that_read_secrets(stack_config: StackConfig
     after = {component.name: component.env for component in declare(stack_config)}
     changed = {name for name in after if after[name] != before[name]}
     assert {"llm", "serving", "lineage", "ingest-scheduler", "training-triggerer"} <= changed
+
+
+@pytest.mark.parametrize("stray", ["llm_api_key~", ".llm_api_key.swp", ".DS_Store", "notes/old"])
+def test_what_else_lies_among_the_secrets_restarts_nothing(stack_config: StackConfig, stray: str) -> None:
+    before = declare(stack_config)
+    (stack_config.secrets_dir / stray).parent.mkdir(exist_ok=True)
+    (stack_config.secrets_dir / stray).write_text("another")
+    assert declare(stack_config) == before
+
+
+def test_every_migration_is_stamped_for_its_database(stack_config: StackConfig) -> None:
+    databases = {c.name: c.database for c in declare(stack_config) if c.stamp}
+    assert databases == {
+        "ledger-migrate": "ledger",
+        "mlflow-migrate": "mlflow",
+        "ingest-migrate": "ingest",
+        "training-migrate": "training",
+    }
+
+
+def test_mlflow_waits_for_the_migration_of_its_database(stack_config: StackConfig) -> None:
+    by_name = {c.name: c for c in declare(stack_config)}
+    assert by_name["mlflow"].needs == ("mlflow-migrate",)
+    assert by_name["mlflow-migrate"].needs == ("postgres-databases",)

@@ -4,6 +4,8 @@ import json
 import stat
 from pathlib import Path
 
+import pytest
+
 from shared.settings import Secrets
 from stack.secrets import GENERATORS, ensure_secrets
 
@@ -46,3 +48,10 @@ def test_jwt_secrets_are_long_and_differ(tmp_path: Path) -> None:
     ensure_secrets(tmp_path)
     ingest, training = ((tmp_path / f"{name}_jwt_secret").read_text() for name in ("ingest", "training"))
     assert min(len(ingest), len(training)) >= 64 and ingest != training
+
+
+@pytest.mark.parametrize("name", ["llm_api_key", "ingest_airflow_passwords"])
+def test_a_folder_in_the_place_of_a_secret_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=rf"{name} is a folder and must be a file: move it away"):
+        ensure_secrets(tmp_path)
