@@ -20,7 +20,7 @@ from shared.registry.mlflow import MlflowRegistry
 from shared.registry.port import ModelRegistry
 from shared.settings import Settings
 from stack.config import load_config
-from stack.declarations import build_settings
+from stack.operations import get_settings
 
 PREFIX = "GHOSTWRITER_"
 
@@ -67,9 +67,9 @@ def get_connection(ctx: typer.Context) -> Connection:
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings of this checkout's stack (STATE_DIR, PORT_OFFSET, ...); an explicit GHOSTWRITER_* variable wins."""
+    """The settings of what runs in STATE_DIR, else of what a start would run; a GHOSTWRITER_* variable wins."""
     try:
-        values = build_settings(load_config(environ))
+        values = get_settings(load_config(environ))
     except ValueError as error:
         raise CommandError(str(error)) from error
     values |= {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}

@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
                     "training goes on behind this: the first champion takes some minutes (make demo waits for it)"
                 )
             if not only and not options.deployment:
-                show_pages(config)
+                show_pages(config, operations.status(config))
         case "down":
             operations.down(config, report=PlainReport())
         case "status":

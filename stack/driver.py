@@ -54,6 +54,7 @@ def start(
 ) -> bool:
     """Bring the selected components up; returns False where all were ready already."""
     supervisor = Supervisor(config)
+    supervisor.finish_shutdown()
     states = supervisor.list_states()
     if not states:
         swept = orphans.sweep({**orphans.recall(config), **orphans.find_marked(config)})
@@ -73,8 +74,11 @@ def start(
         report.say(f"settings changed: restarting {', '.join(restarting)}")
         supervisor.stop(restarting)
         states = supervisor.list_states()
-    ready = find_ready(config, selected, states)
-    if all(ready.values()):
+    known = {component.name for component in declared}
+    gone = [name for name, state in states.items() if state.is_alive and name not in known]
+    if gone:
+        report.say(f"not among today's settings: stopping {', '.join(gone)}")
+    elif all(find_ready(config, selected, states).values()):
         return False
     idle = [c for c in selected if not (c.name in states and states[c.name].is_alive)]
     preflight.check_ports({setting: port for component in idle for setting, port in component.ports.items()})
@@ -93,7 +97,10 @@ def stop(config: StackConfig, declared: Sequence[Component], report: Report) -> 
     daemon = supervisor.get_pid()
     if daemon is not None:
         remembered |= orphans.snapshot([daemon])
-        for level in plan_stop_levels(declared):
+        levels = plan_stop_levels(declared)
+        # What nobody declared may need anything that was.
+        unknown = supervisor.list_states().keys() - {name for level in levels for name in level}
+        for level in [sorted(unknown), *levels]:
             states = supervisor.list_states()
             alive = [
                 name

@@ -12,10 +12,10 @@ from time import sleep, time
 from typing import Any
 
 from shared.voice import load_voice
-from stack import driver, first_post, first_run, marquez, preflight, state_folder, weaviate_binary
+from stack import driver, first_post, first_run, marquez, preflight, record, state_folder, weaviate_binary
 from stack.component import Component, Unavailable, select
 from stack.config import StackConfig
-from stack.declarations import declare, declare_all
+from stack.declarations import build_settings, declare_all
 from stack.postgres_home import remove_outside_folder
 from stack.report import Report
 from stack.secrets import AIRFLOWS, ensure_secrets
@@ -66,7 +66,7 @@ def up(
         if not only and not deployment:
             search = Thread(target=marquez.fetch, args=[config], daemon=True)
             search.start()
-        declared = declare(config)
+        declared = _declare(config)
         if deployment:
             selected = select(declared, frozenset({deployment}))
         else:
@@ -89,8 +89,27 @@ def _start_late_finds(config: StackConfig, search: Thread | None, report: Report
     """Marquez may have been found while the rest started: it joins then."""
     if search is not None:
         search.join(timeout=marquez.MAVEN_SECONDS if search.is_alive() else 0)
-    declared = declare(config)
+    declared = _declare(config)
     driver.start(config, declared, declared, report)
+
+
+def _declare(config: StackConfig) -> tuple[Component, ...]:
+    """What is to run from now on, kept for those who look at it or stop it."""
+    declared = declare_all(config)
+    record.write(config, declared, build_settings(config))
+    return tuple(one for one in declared if isinstance(one, Component))
+
+
+def _list_declared(config: StackConfig) -> tuple[Component | Unavailable, ...]:
+    """What was started and not stopped since, as it was started; else what a start would declare today."""
+    started = record.read(config)
+    return started.components if started else declare_all(config)
+
+
+def get_settings(config: StackConfig) -> dict[str, str]:
+    """`shared.settings` of what was started and not stopped since; else those that a start would give today."""
+    started = record.read(config)
+    return dict(started.settings) if started else build_settings(config)
 
 
 def down(config: StackConfig, *, report: Report) -> None:
@@ -100,7 +119,9 @@ def down(config: StackConfig, *, report: Report) -> None:
         return
     with preflight.hold_lock(config.state_dir / "lock", "make down"):
         prepare(config)
-        swept = driver.stop(config, declare(config), report)
+        declared = [one for one in _list_declared(config) if isinstance(one, Component)]
+        swept = driver.stop(config, declared, report)
+        record.forget(config)
         if swept:
             report.say(f"ended {swept} processes that had not ended by themselves")
 
@@ -111,7 +132,7 @@ def status(config: StackConfig) -> list[ComponentStatus]:
         return []
     prepare(config)
     states = Supervisor(config).list_states()
-    declared = declare_all(config)
+    declared = _list_declared(config)
     running = [one for one in declared if isinstance(one, Component) and not one.one_shot]
     ready = driver.find_ready(config, running, states)
     rows = []
@@ -137,7 +158,7 @@ def info(config: StackConfig) -> list[dict[str, Any]]:
     rows = status(config)
     if not rows:
         return []
-    declared = {one.name: one for one in declare_all(config)}
+    declared = {one.name: one for one in _list_declared(config)}
     return [describe(declared[row.name], row) for row in rows]
 
 

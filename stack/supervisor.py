@@ -3,6 +3,7 @@
 It knows no component but by name; each program becomes what its launch file says.
 """
 
+import contextlib
 import os
 import subprocess
 import time
@@ -17,6 +18,7 @@ from stack.config import StackConfig
 from stack.secrets import write_private
 
 DAEMON_SECONDS = 15
+SHUTDOWN_SECONDS = 20
 # Above the time in which a broken component usually crashes: a crash after it restarts at once and for ever.
 START_SECONDS = 15
 START_RETRIES = 3
@@ -32,6 +34,14 @@ STACK_VARIABLE = "GHOSTWRITER_STACK"
 
 class SupervisorError(RuntimeError):
     """supervisor itself could not be started or reached."""
+
+
+class RefusedError(SupervisorError):
+    """supervisor answered that it can't; the message holds its reason's name."""
+
+
+class ShuttingDownError(SupervisorError):
+    """supervisor answers nothing any more but this, until it is gone."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +125,11 @@ class Supervisor:
         self._file = config.run_dir / "supervisord.conf"
 
     def is_alive(self) -> bool:
-        """Whether the daemon answers."""
+        """Whether the daemon answers, be it that it is shutting down."""
         try:
             self._call("getState")
+        except ShuttingDownError:
+            return True
         except SupervisorError:
             return False
         return True
@@ -136,7 +148,7 @@ class Supervisor:
                 self._call("addProcessGroup", name)
 
     def list_states(self) -> dict[str, ProcessState]:
-        """Name -> state of every program; empty where no daemon runs."""
+        """Name -> state of every program; empty where no daemon runs, or one that is shutting down."""
         try:
             infos = self._call("getAllProcessInfo")
         except SupervisorError:
@@ -153,9 +165,9 @@ class Supervisor:
         """Start one program and return at once."""
         try:
             self._call("startProcess", name, False)
-        except xmlrpc.client.Fault as fault:
-            if "ALREADY_STARTED" not in fault.faultString:
-                raise SupervisorError(f"{name} could not be started: {fault.faultString}") from fault
+        except RefusedError as error:
+            if "ALREADY_STARTED" not in str(error):
+                raise
 
     def stop(self, names: Iterable[str], seconds: float = 40) -> None:
         """Stop these programs side by side and wait until they are."""
@@ -163,9 +175,11 @@ class Supervisor:
         for name in waiting:
             try:
                 self._call("stopProcess", name, False)
-            except xmlrpc.client.Fault as fault:
-                if not any(word in fault.faultString for word in ("NOT_RUNNING", "BAD_NAME")):
-                    raise SupervisorError(f"{name} could not be stopped: {fault.faultString}") from fault
+            except ShuttingDownError:
+                return  # it stops them itself
+            except RefusedError as error:
+                if not any(word in str(error) for word in ("NOT_RUNNING", "BAD_NAME")):
+                    raise
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             states = self.list_states()
@@ -176,20 +190,35 @@ class Supervisor:
                 return
             time.sleep(0.1)
 
-    def shut_down(self, seconds: float = 20) -> None:
-        """End the daemon and wait until it is gone."""
+    def shut_down(self, seconds: float = SHUTDOWN_SECONDS) -> None:
+        """End the daemon, or find it ending, and wait until it is gone."""
         try:
             self._call("shutdown")
+        except ShuttingDownError:
+            pass
         except SupervisorError:
             return
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.is_alive():
             time.sleep(0.1)
 
+    def finish_shutdown(self) -> None:
+        """Wait for a daemon that was told to end (by a stop that was cut, say); returns at once where none was."""
+        try:
+            self._call("getState")
+        except ShuttingDownError:
+            self.shut_down()
+        except SupervisorError:
+            pass
+
     def get_pid(self) -> int | None:
         """The daemon's process id."""
         try:
             return int(self._call("getPID"))
+        except ShuttingDownError:
+            with contextlib.suppress(OSError, ValueError):
+                return int((self._config.run_dir / "supervisord.pid").read_text())
+            return None
         except SupervisorError:
             return None
 
@@ -230,14 +259,19 @@ class Supervisor:
             time.sleep(0.05)
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        from supervisor.xmlrpc import SupervisorTransport
+        from supervisor.xmlrpc import Faults, SupervisorTransport
 
         transport = SupervisorTransport(None, None, f"unix://{self._config.socket}")
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         try:
             return getattr(proxy.supervisor, method)(*arguments)
-        except xmlrpc.client.Fault:
-            raise
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == Faults.SHUTDOWN_STATE:
+                raise ShuttingDownError(
+                    "supervisor is shutting down: wait a moment, then do it again"
+                ) from fault
+            named = " ".join([method, *map(str, arguments)])
+            raise RefusedError(f"supervisor refuses to {named}: {fault.faultString}") from fault
         except (OSError, xmlrpc.client.Error) as error:
             raise SupervisorError(f"supervisor does not answer at {self._config.socket}") from error
         finally:
