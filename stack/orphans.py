@@ -1,4 +1,4 @@
-"""Processes that a stack left behind: remembered by pid, birth and group, found by their mark, and ended.
+"""Processes that a stack left behind: remembered by pid and birth, found by their mark, and ended.
 
 It knows no component. An environment mark alone would miss programs that overwrite their title, Postgres for one.
 """
@@ -34,7 +34,7 @@ def snapshot(roots: Iterable[int]) -> dict[int, float]:
 
 def remember(config: StackConfig, processes: dict[int, float]) -> None:
     """Keep the processes on disk, for a sweep after a crash of supervisor or the machine's patience."""
-    rows = [{"pid": pid, "created": created, "group": _get_group(pid)} for pid, created in processes.items()]
+    rows = [{"pid": pid, "created": created} for pid, created in processes.items()]
     write_private(get_file(config), json.dumps(rows))
 
 
