@@ -21,6 +21,9 @@ EVENT_TYPES: Final = frozenset({"START", "RUNNING", "COMPLETE", "FAIL", "ABORT",
 TERMINAL: Final = frozenset({"COMPLETE", "FAIL", "ABORT"})
 MAX_TEXT: Final = 2_048  # characters
 MAX_EVENT: Final = 256 * 1024  # bytes
+_LARGEST: Final = 2**63 - 1
+MAX_DEPTH: Final = 64  # objects and lists in one another
+YEARS: Final = range(1970, 3000)  # clocks may be wrong, but a time must leave room for the sums done with it
 
 _DROPPED_FACETS: Final = frozenset(
     {"sourceCode", "sourceCodeLocation", "environmentVariables", "debug", "unknownSourceAttribute", "sql"}
@@ -37,6 +40,17 @@ _AIRFLOW_FACETS: Final = {
         "dag": {"dag_id", "timetable_summary"},
         "dagRun": {"dag_id", "run_id", "run_type", "logical_date", "start_date", "end_date", "duration"},
     },
+}
+# What is read of facets later on, by path: the type that it must have where it is there.
+_TYPES: Final[dict[tuple[str, ...], type]] = {
+    ("parent", "run"): dict,
+    ("parent", "run", "runId"): str,
+    ("airflow", "taskInstance", "try_number"): int,
+    ("airflow", "taskInstance", "map_index"): int,
+    ("airflowState", "tasksState"): dict,
+    ("errorMessage", "message"): str,
+    ("ghostwriter", "details"): dict,
+    ("version", "datasetVersion"): str,
 }
 _CREDENTIALS: Final = re.compile(r"(?<=//)[^/\s:@]*:[^/\s@]+(?=@)|(?<=Bearer )\S+|\bsk-[\w-]{8,}")
 # Spans that Postgres' JSON can't hold.
@@ -63,7 +77,7 @@ class CleanEvent:
 def clean_line(line: bytes) -> CleanEvent:
     """Parse, check and clean one line; raises BadLineError."""
     try:
-        parsed = json.loads(line)
+        parsed = json.loads(line.strip(b"\0"))  # a power cut can leave a run of zeros before the next event
     except (ValueError, RecursionError) as error:
         raise BadLineError(f"not JSON: {error}") from error
     return clean_event(parsed)
@@ -76,11 +90,12 @@ def clean_event(event: Any) -> CleanEvent:
     try:
         run_id = str(UUID(event["run"]["runId"]))
         namespace, name = event["job"]["namespace"], event["job"]["name"]
-        event_type, time = event["eventType"], datetime.fromisoformat(event["eventTime"])
+        event_type, time = event["eventType"], _read_time(event["eventTime"])
         if event_type not in EVENT_TYPES:
             raise BadLineError(f"unknown eventType {event_type!r}")
         _check_name(namespace, 200)
         _check_name(name, 500)
+        _check_name(event["producer"], 2_000)
         event = _clean_event_facets({**event})
         for side in ("inputs", "outputs"):
             for dataset in event[side]:
@@ -90,7 +105,6 @@ def clean_event(event: Any) -> CleanEvent:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadLineError(f"no OpenLineage run event: {type(error).__name__}: {error}") from error
-    time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     payload = _clean_value({**event, "eventTime": time.isoformat().replace("+00:00", "Z")})
     if len(json.dumps(payload)) > MAX_EVENT:
         payload = _drop_details(payload)
@@ -99,6 +113,13 @@ def clean_event(event: Any) -> CleanEvent:
         raise BadLineError(f"{len(data)} bytes are left after cleaning, more than {MAX_EVENT}")
     digest = hashlib.sha256(data.encode()).hexdigest()
     return CleanEvent(digest, run_id, namespace, name, event_type, time, payload)
+
+
+def _read_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.year not in YEARS:
+        raise BadLineError(f"eventTime out of range: {text[:40]!r}")
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _check_name(name: Any, limit: int) -> None:
@@ -115,12 +136,26 @@ def _clean_event_facets(event: Event) -> Event:
     event["run"] = {"runId": event["run"]["runId"], "facets": facets}
     event["job"] = {**event["job"], "facets": _kept(event["job"].get("facets"))}
     for side in ("inputs", "outputs"):
-        event[side] = [{**item, "facets": _kept(item.get("facets"))} for item in event.get(side) or []]
+        own = f"{side.removesuffix('s')}Facets"
+        event[side] = [
+            {**item, "facets": _kept(item.get("facets"))} | ({own: _kept(item[own])} if own in item else {})
+            for item in event.get(side) or []
+        ]
     return event
 
 
 def _kept(facets: Any) -> dict[str, Any]:
-    return {name: facet for name, facet in (facets or {}).items() if name not in _DROPPED_FACETS}
+    kept = {name: facet for name, facet in (facets or {}).items() if name not in _DROPPED_FACETS}
+    for name, facet in kept.items():
+        if not isinstance(facet, dict):
+            raise BadLineError(f"the facet {name[:80]!r} is no object")
+    for path, kind in _TYPES.items():
+        value: Any = kept
+        for step in path:
+            value = value.get(step) if isinstance(value, dict) else None
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise BadLineError(f"{'.'.join(path)} in a facet is no {kind.__name__}")
+    return kept
 
 
 def _select(facet: Any, allowed: dict[str, set[str]]) -> dict[str, Any]:
@@ -132,14 +167,18 @@ def _select(facet: Any, allowed: dict[str, set[str]]) -> dict[str, Any]:
     return kept
 
 
-def _clean_value(value: Any) -> Any:
+def _clean_value(value: Any, depth: int = 0) -> Any:
+    if depth > MAX_DEPTH:
+        raise BadLineError(f"nested more than {MAX_DEPTH} deep")
     if isinstance(value, str):
         return _clean_text(value)
     if isinstance(value, dict):
-        return {_clean_text(str(key)): _clean_value(item) for key, item in value.items()}
+        return {_clean_text(str(key)): _clean_value(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean_value(item) for item in value]
+        return [_clean_value(item, depth + 1) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, int) and abs(value) > _LARGEST:  # JSON knows no bounds, but those who read it do
         return None
     return value
 

@@ -56,7 +56,7 @@ def close_runs(cause: Event, events: Iterable[Event]) -> list[Event]:
         elif states:
             state = states.get(key[0].removeprefix(f"{dag}."))
             kind, reason = (
-                _ENDS.get(state or "", "ABORT"),
+                _ENDS.get(str(state), "ABORT"),
                 f"task {state or 'unknown'} when its Dag run ended",
             )
             ends.append(_end(of_run, kind, cause["eventTime"], reason, run_id))
@@ -101,4 +101,4 @@ def _parent_run(event: Event) -> str | None:
 def _task_instance(event: Event) -> tuple[tuple[str, int], int]:
     """Job name and map index, and the number of the try."""
     instance = ((event["run"].get("facets") or {}).get("airflow") or {}).get("taskInstance") or {}
-    return (event["job"]["name"], instance.get("map_index", -1)), instance.get("try_number", 1)
+    return (event["job"]["name"], instance.get("map_index", -1)), instance.get("try_number") or 1

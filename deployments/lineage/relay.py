@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.lineage.delivery import Deliverer
-from deployments.lineage.spool import read_lines
+from deployments.lineage.spool import Position, read_lines, trim
 from deployments.lineage.store import LineageStore
 from shared.ledger.models import utc_now
 from shared.lineage import SPOOL_FILE
@@ -36,6 +36,8 @@ class Relay:
     deliverer: Deliverer | None
     stop: threading.Event
     grace: timedelta = timedelta(seconds=30)  # a task's own end may come after its Dag's
+    _trimmed: dict[str, Position] = field(default_factory=dict)
+    _can_trim: bool = True  # as far as is known
     _dag_end: int = 0
     _closed_at: float = field(default=float("-inf"))
 
@@ -63,29 +65,52 @@ class Relay:
         delivery.join(timeout=1.0)
 
     def store_spools(self) -> bool:
-        """Store what is new in every spool, up to 4 MiB each; says whether there was any."""
+        """Store what is new in every spool, up to 4 MiB each, and trim what is stored; says whether there was any."""
         busy = False
         for path in sorted(self.spool_dir.glob(f"*/{SPOOL_FILE}")):
-            deployment, spool = path.parent.name, f"{path.parent.name}/{path.name}"
-            before = self.store.read_position(spool)
             try:
-                lines, after = read_lines(path, before)
-            except OSError as error:
-                log.warning("lineage: %s can't be read: %s", path, error)
-                continue
-            if after == before:
-                continue
-            started = time.monotonic()
-            new, bad = self.store.store_lines(spool, deployment, lines, before, after)
-            if bad:
-                log.warning("lineage: %d bad lines in %s: see the ledger's lineage_quarantine", bad, path)
-            if lines:
-                log.info(
-                    "lineage: %s: %d lines, %d new events, %.2f s",
-                    deployment, len(lines), new, time.monotonic() - started,
-                )  # fmt: skip
-            busy = busy or after.offset - before.offset > 0
+                busy |= self._store_spool(path)
+            except SQLAlchemyError:
+                raise
+            except Exception:
+                log.exception("lineage: %s can't be stored; the other spools go on", path)
         return busy
+
+    def _store_spool(self, path: Path) -> bool:
+        deployment, spool = path.parent.name, f"{path.parent.name}/{path.name}"
+        before = self.store.read_position(spool)
+        # Only what an earlier transaction stored: a kill between the two leaves a line too many, never one too few.
+        self._trim(path, spool, before)
+        try:
+            lines, after = read_lines(path, before)
+        except OSError as error:
+            log.warning("lineage: %s can't be read: %s", path, error)
+            return False
+        if after == before:
+            return False
+        started = time.monotonic()
+        new, bad = self.store.store_lines(spool, deployment, lines, before, after)
+        if bad:
+            log.warning("lineage: %d bad lines in %s: see the ledger's lineage_quarantine", bad, path)
+        if lines:
+            log.info(
+                "lineage: %s: %d lines, %d new events, %.2f s",
+                deployment, len(lines), new, time.monotonic() - started,
+            )  # fmt: skip
+        return True
+
+    def _trim(self, path: Path, spool: str, stored: Position) -> None:
+        if self._trimmed.get(spool) == stored:
+            return
+        try:
+            trim(path, stored)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if self._can_trim:
+                log.warning("lineage: %s grows, its disk space can't be given back: %s", path, error)
+            self._can_trim = False
+        self._trimmed[spool] = stored
 
     def _close_runs(self) -> None:
         if time.monotonic() - self._closed_at < CLOSING_PAUSE:

@@ -4,6 +4,8 @@ It knows no file and no sink. An event that is done with has `delivered_at`; whe
 says why.
 """
 
+import hashlib
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +20,8 @@ from deployments.lineage.closing import close_runs, get_dag_run, keep_datasets, 
 from deployments.lineage.ordering import Pending
 from deployments.lineage.spool import Line, Position
 from shared.ledger.models import LineageEvent, LineageOffset, LineageQuarantine, utc_now
+
+log = logging.getLogger(__name__)
 
 _EXCERPT = 200
 _LONGEST_RUN = timedelta(days=7)
@@ -39,9 +43,9 @@ class LineageStore:
     def store_lines(
         self, spool: str, deployment: str, lines: Sequence[Line], before: Position, after: Position
     ) -> tuple[int, int]:
-        """Store events and the position in one transaction; gives the number of new events and of bad lines.
+        """Store events and the position in one transaction; gives the number of new events and of new bad lines.
 
-        Does nothing where another relay has been faster.
+        Does nothing where another relay has been faster. A bad line is kept once per spool, however often it comes.
         """
         events, bad = [], []
         for line in lines:
@@ -51,14 +55,19 @@ class LineageStore:
                 events.append((line, clean_line(line.data)))
             except BadLineError as error:
                 bad.append((line, str(error)))
+            except Exception as error:  # whatever a line may hold, those after it are stored
+                bad.append((line, f"{type(error).__name__} while it was read: {error}"))
         with self._sessions.begin() as session:
             if not _move_position(session, spool, before, after):
                 return 0, 0
             new, unstorable = _insert_events(session, deployment, events)
-            for line, error_text in bad + unstorable:
-                excerpt = line.data[:_EXCERPT].decode(errors="replace")
-                session.add(_quarantine(spool, line.offset, excerpt, error_text))
-            return new, len(bad) + len(unstorable)
+            rows = [
+                _quarantine(
+                    spool, line.offset, line.digest, line.data[:_EXCERPT].decode(errors="replace"), error_text
+                )
+                for line, error_text in bad + unstorable
+            ]
+            return new, _insert(session, LineageQuarantine, ("spool", "digest"), rows)
 
     def close_runs(self, after_id: int, stored_before: datetime) -> tuple[int, int]:
         """End the task runs that were left open; gives the id to go on after, and the number of runs closed.
@@ -68,9 +77,10 @@ class LineageStore:
         closed = 0
         seen = (LineageEvent.id > after_id, LineageEvent.stored_at < stored_before)
         facets = LineageEvent.payload["run"]["facets"]
-        number = facets["airflow"]["taskInstance"]["try_number"].as_integer()
+        # As text: the database refuses the whole query where it can't make a number of one of them.
+        number = facets["airflow"]["taskInstance"]["try_number"].as_string()
         dag_end = and_(LineageEvent.event_type.in_(TERMINAL), facets["airflowState"].as_string().is_not(None))
-        later_try = and_(LineageEvent.event_type == "START", number > 1)
+        later_try = and_(LineageEvent.event_type == "START", number.not_in(["0", "1"]))
         with self._sessions.begin() as session:
             last = session.scalar(select(func.max(LineageEvent.id)).where(*seen)) or after_id
             causes = select(LineageEvent).where(
@@ -80,10 +90,14 @@ class LineageStore:
                 or_(dag_end, later_try),
             )
             for row in session.scalars(causes.order_by(LineageEvent.id)).all():
-                if tells_of_ends(row.payload):
-                    made = close_runs(row.payload, list(session.scalars(_events_of_tasks(row))))
-                    events = [(Line(0, b""), clean_event(event)) for event in made]
-                    closed += _insert_events(session, row.deployment, events)[0]
+                try:
+                    with session.begin_nested():
+                        closed += _close_runs(session, row)
+                except Exception as error:
+                    if _is_outage(error):
+                        raise
+                    # An event that an earlier version let in; the others are closed all the same.
+                    log.warning("lineage: event %d ends no runs: %s", row.id, type(error).__name__)
         return last, closed
 
     def pending(self, limit: int, without_jobs: Collection[tuple[str, str]] = ()) -> list[Pending]:
@@ -131,9 +145,11 @@ class LineageStore:
 
     def quarantine_event(self, event: Pending, error: str) -> None:
         """The sink won't take it; it stays in the ledger."""
+        excerpt = f"{event.event_type} of {event.job[1]}, run {event.run_id}"
+        digest = hashlib.sha256(f"event {event.id}".encode()).hexdigest()
         with self._sessions.begin() as session:
-            excerpt = f"{event.event_type} of {event.job[1]}, run {event.run_id}"
-            session.add(_quarantine("marquez", event.id, excerpt, error))
+            row = _quarantine("marquez", event.id, digest, excerpt, error)
+            _insert(session, LineageQuarantine, ("spool", "digest"), [row])
             session.execute(
                 update(LineageEvent)
                 .where(LineageEvent.id == event.id)
@@ -177,7 +193,7 @@ def _insert_events(
     rows = [(line, _row(deployment, event, earlier.get(event.run_id, []))) for line, event in events]
     try:
         with session.begin_nested():
-            return _insert(session, [row for _, row in rows]), []
+            return _insert(session, LineageEvent, ("digest",), [row for _, row in rows]), []
     except (StatementError, ValueError) as error:
         if _is_outage(error):
             raise
@@ -185,7 +201,7 @@ def _insert_events(
     for line, row in rows:
         try:
             with session.begin_nested():
-                new += _insert(session, [row])
+                new += _insert(session, LineageEvent, ("digest",), [row])
         except (StatementError, ValueError) as error:
             if _is_outage(error):
                 raise
@@ -199,13 +215,29 @@ def _is_outage(error: Exception) -> bool:
     )
 
 
-def _insert(session: Session, rows: list[dict[str, Any]]) -> int:
+def _insert(
+    session: Session,
+    table: type[LineageEvent] | type[LineageQuarantine],
+    key: Sequence[str],
+    rows: list[dict[str, Any]],
+) -> int:
+    """Insert the rows whose key is not there yet; gives their number."""
+    if not rows:
+        return 0
     statement: Insert
     if session.get_bind().dialect.name == "postgresql":
-        statement = postgresql.insert(LineageEvent).on_conflict_do_nothing(index_elements=["digest"])
+        statement = postgresql.insert(table).on_conflict_do_nothing(index_elements=key)
     else:
-        statement = sqlite.insert(LineageEvent).on_conflict_do_nothing(index_elements=["digest"])
-    return len(session.scalars(statement.returning(LineageEvent.id), rows).all())
+        statement = sqlite.insert(table).on_conflict_do_nothing(index_elements=key)
+    return len(session.scalars(statement.returning(table.id), rows).all())
+
+
+def _close_runs(session: Session, cause: LineageEvent) -> int:
+    if not tells_of_ends(cause.payload):
+        return 0
+    made = close_runs(cause.payload, list(session.scalars(_events_of_tasks(cause))))
+    events = [(Line(0, b""), clean_event(event)) for event in made]
+    return _insert_events(session, cause.deployment, events)[0]
 
 
 def _events_before(session: Session, events: Iterable[CleanEvent]) -> dict[str, list[Event]]:
@@ -248,8 +280,15 @@ def _events_of_tasks(cause: LineageEvent) -> Select[tuple[Event]]:
     )
 
 
-def _quarantine(spool: str, position: int, excerpt: str, error: str) -> LineageQuarantine:
-    text = excerpt.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    return LineageQuarantine(
-        spool=spool, position=position, line_excerpt=text, error=error[:2_000].replace("\x00", "")
-    )
+def _quarantine(spool: str, position: int, digest: str, excerpt: str, error: str) -> dict[str, Any]:
+    def storable(text: str) -> str:
+        return text.encode(errors="replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+    return {
+        "spool": spool,
+        "position": position,
+        "digest": digest,
+        "line_excerpt": storable(excerpt),
+        "error": storable(error[:2_000]),
+        "at": utc_now(),
+    }

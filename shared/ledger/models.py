@@ -231,13 +231,15 @@ class LineageOffset(Base):
 
 
 class LineageQuarantine(Base):
-    """A line or event that nobody could take, with the reason."""
+    """A line or event that nobody could take, with the reason; once per spool, by the digest of all of it."""
 
     __tablename__ = "lineage_quarantine"
+    __table_args__ = (UniqueConstraint("spool", "digest"),)
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     spool: Mapped[str] = mapped_column(String(500))
     position: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[str | None] = mapped_column(String(64))  # rows of the first versions have none
     line_excerpt: Mapped[str] = mapped_column(Text)
     error: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime] = mapped_column(default=utc_now)

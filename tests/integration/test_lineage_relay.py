@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from shared.ledger.models import Base, LineageEvent, LineageQuarantine, utc_now
 from shared.ledger.sessions import create_sessions
 from shared.lineage import LineageSpool, append_line
 from tests.marquez_stand_in import serve_marquez
+from tests.odd_lines import ODD_LINES, airflow_events, make_odd_lines
 from tests.postgres_server import PASSWORD, ROOT, Postgres, free_port, serve_postgres, wait_for
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -189,6 +191,93 @@ def test_stored_events_hold_no_run_configuration(tmp_path: Path, postgres: Postg
         wait_for(lambda: count(ledger) == 1)
     with Session(ledger) as session:
         assert "s3cret" not in json.dumps(session.scalars(select(LineageEvent.payload)).all())
+
+
+# As Airflow's tasks and as our own deployments do: a process of its own, one event after the other.
+WRITER = """
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from uuid import UUID
+from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
+from openlineage.client.transport.file import FileConfig, FileTransport
+from shared.lineage import LineageSpool
+
+folder, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+spool = LineageSpool(folder, "ingest")
+transport = FileTransport(FileConfig(log_file_path=str(spool.path), append=True))
+for number in range(first, first + count):
+    run = str(UUID(int=number + 1))
+    if number % 2:
+        spool.emit("START", run, "ns", "ours" + "x" * 400)
+    else:
+        now = datetime.now(timezone.utc).isoformat()
+        job = Job(namespace="ns", name="airflow" + "x" * 400)
+        transport.emit(
+            RunEvent(eventTime=now, run=Run(runId=run), job=job, eventType=RunState.START, producer="https://p")
+        )
+    time.sleep(0.005)
+"""
+
+
+def test_a_spool_that_is_written_to_is_trimmed_without_losing_or_doubling_an_event(
+    tmp_path: Path, postgres: Postgres, ledger: Engine
+) -> None:
+    writers, count_each = 3, 1_200
+    spool = tmp_path / "spool" / "ingest" / "events.jsonl"
+    spool.parent.mkdir(parents=True)
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "spool")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    processes = [
+        subprocess.Popen([*command, str(number * count_each), str(count_each)], cwd=ROOT, env=environment)
+        for number in range(writers)
+    ]
+    total = writers * count_each
+    try:
+        with run_relay(tmp_path, postgres.dsn, "") as relay:
+            for share in (0.1, 0.3, 0.5, 0.7):  # killed anywhere between two lines of its code
+                wait_for(lambda share=share: count(ledger) >= share * total, 60)
+                relay.process.kill()
+                relay.process.wait(10)
+                relay.start()
+            for process in processes:
+                assert process.wait(60) == 0
+            wait_for(lambda: count(ledger) == total, 60)
+            size = spool.stat().st_size
+            if "can't be given back" not in relay.log.read_text():
+                wait_for(lambda: spool.stat().st_blocks * 512 < 20_000)
+            assert size > 600 * total
+    finally:
+        for process in processes:
+            process.kill()
+    with Session(ledger) as session:
+        runs = session.scalars(select(LineageEvent.run_id)).all()
+        assert sorted(runs) == [str(UUID(int=number + 1)) for number in range(total)]
+        assert session.scalars(select(LineageQuarantine)).all() == []
+
+
+def test_odd_lines_kill_nothing_and_hold_up_nothing(
+    tmp_path: Path, postgres: Postgres, ledger: Engine
+) -> None:
+    spool = tmp_path / "spool" / "ingest" / "events.jsonl"
+    spool.parent.mkdir(parents=True)
+    lines = [*ODD_LINES.values(), *make_odd_lines(random.Random(7), 3_000)]
+    for event in airflow_events(range(1000, 1100)):
+        lines.insert(random.Random(event["eventTime"]).randrange(len(lines)), json.dumps(event).encode())
+    spool.write_bytes(b"\n".join(lines) + b"\n")
+    good = LineageEvent.run_id.in_([str(UUID(int=run)) for run in range(1000, 1100)])
+    with run_relay(tmp_path, postgres.dsn, "") as relay:
+        wait_for(lambda: count(ledger, good) == 200, 60)
+        LineageSpool(tmp_path / "spool", "ingest").emit("START", str(UUID(int=5000)), "ns", "last")
+        wait_for(lambda: count(ledger, LineageEvent.run_id == str(UUID(int=5000))) == 1)
+        assert relay.process.poll() is None
+        assert "Traceback" not in relay.log.read_text() and "no ledger" not in relay.log.read_text()
+    with Session(ledger) as session:
+        digests = session.scalars(select(LineageQuarantine.digest)).all()
+        assert len(digests) == len(set(digests)) > len(ODD_LINES)
+    store = LineageStore(create_sessions(postgres.dsn))
+    store.close_runs(0, utc_now())
 
 
 def test_a_killed_tasks_run_is_closed(tmp_path: Path, postgres: Postgres, ledger: Engine) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from deployments.lineage import spool
-from deployments.lineage.spool import Position, read_lines
+from deployments.lineage.spool import Position, read_lines, trim
+from shared.lineage import append_line
 
 
 def read(path: Path, position: Position) -> tuple[list[bytes], Position]:
@@ -61,3 +62,53 @@ def test_a_line_that_is_too_long_is_skipped_when_it_has_ended(
     (long,), position = read_lines(path, Position())
     assert long.too_long and long.offset == 0
     assert read(path, position)[0] == [b"next"]
+
+
+@pytest.fixture
+def long_spool(tmp_path: Path) -> tuple[Path, Position]:
+    """A file of 3 MB, read to its end."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"%s\n" % (b"x" * 99) * 30_000)
+    position = Position()
+    while (after := read_lines(path, position)[1]) != position:
+        position = after
+    assert position.offset == path.stat().st_size == 3_000_000
+    try:
+        trim(path, Position(position.inode, 2))
+    except OSError as error:
+        pytest.skip(f"this file system gives no space back: {error}")
+    return path, position
+
+
+def test_trimming_gives_the_space_back_and_changes_nothing_for_those_who_append(
+    long_spool: tuple[Path, Position],
+) -> None:
+    path, position = long_spool
+    with path.open("ab", buffering=0) as writer:  # opened before, written after
+        trim(path, position)
+        writer.write(b"first\n")
+    append_line(path, "second")
+    assert path.stat().st_blocks * 512 < 20_000 and path.stat().st_size == 3_000_013
+    lines, after = read(path, position)
+    assert lines == [b"first", b"second"] and after == Position(position.inode, 3_000_013)
+
+
+def test_a_trimmed_file_whose_place_is_forgotten_is_read_from_where_it_begins(
+    long_spool: tuple[Path, Position],
+) -> None:
+    path, position = long_spool
+    append_line(path, "next")
+    trim(path, position)
+    for forgotten in (Position(), Position(position.inode, 1_000_000)):  # the ledger of an old backup
+        assert read(path, forgotten) == ([b"next"], Position(position.inode, 3_000_005))
+
+
+def test_what_is_not_stored_is_never_trimmed(long_spool: tuple[Path, Position]) -> None:
+    path, position = long_spool
+    trim(path, Position(position.inode, 1_500_000))
+    assert len(path.read_bytes()[1_500_000:].split()) == 15_000
+    other = path.with_name("other")
+    other.write_bytes(b"another file\n" * 300_000)
+    other.replace(path)
+    trim(path, position)
+    assert path.read_bytes() == b"another file\n" * 300_000
