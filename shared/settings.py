@@ -5,17 +5,40 @@ It knows no rule and builds no client; callers pass its values down.
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from shared import contracts
+from shared.secret_files import SecretError, read_secret
+
+PREFIX = "GHOSTWRITER_"
+
+
+class _SecretFiles(SecretsSettingsSource):
+    """Files are called as their fields are, without the prefix of the variables."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = Path(str(self.secrets_dir)) / field_name
+        return read_secret(path) or None, field_name, False
 
 
 class Secrets(BaseSettings):
-    """One file per secret in `GHOSTWRITER_SECRETS_DIR` (name of the field, mode 0600), or an environment variable."""
+    """One file per secret in `GHOSTWRITER_SECRETS_DIR` (name of the field, mode 0600), or `GHOSTWRITER_<NAME>`.
 
-    model_config = SettingsConfigDict(extra="ignore")
+    The variable wins over the file; an empty one is none, as is an empty file. A variable without the prefix may
+    belong to anything else in the shell of a user, and means nothing here.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
 
     admin_password: SecretStr = SecretStr("")
     weaviate_api_key: SecretStr = SecretStr("")
@@ -25,11 +48,24 @@ class Secrets(BaseSettings):
     ingest_service_password: SecretStr = SecretStr("")
     training_service_password: SecretStr = SecretStr("")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The variable, then the file."""
+        assert isinstance(file_secret_settings, SecretsSettingsSource)
+        return init_settings, env_settings, _SecretFiles(settings_cls, file_secret_settings.secrets_dir)
+
 
 class Settings(BaseSettings):
     """Every setting is an environment variable `GHOSTWRITER_<NAME>`; the defaults fit `make up`."""
 
-    model_config = SettingsConfigDict(env_prefix="GHOSTWRITER_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
     state_dir: Path = Path(".state")
     content_dir: Path = Path("content")
@@ -68,9 +104,14 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> Secrets:
-        """The secrets of this installation, read afresh (they are small files)."""
+        """The secrets of this installation, read afresh (they are small files); raises SecretError."""
         directory = self.secrets_dir if self.secrets_dir.is_dir() else None
-        return Secrets(_secrets_dir=directory)
+        try:
+            return Secrets(_secrets_dir=directory)
+        except SettingsError as error:
+            if isinstance(error.__cause__, SecretError):
+                raise error.__cause__ from None
+            raise
 
     @property
     def ledger_dsn(self) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from shared.secret_files import SecretError, read_secret
 from stack.ports import plan_ports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +76,11 @@ class StackConfig:
         return self.secrets_dir / "admin_password"
 
     def secret(self, name: str) -> str:
-        return (self.secrets_dir / name).read_text(encoding="utf-8").strip()
+        """One secret of this stack, always from its file; raises SecretError where there is none."""
+        path = self.secrets_dir / name
+        if secret := read_secret(path):
+            return secret
+        raise SecretError(f"{path} is missing or empty: make up generates it")
 
 
 def load_config(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> StackConfig:

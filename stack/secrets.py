@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from shared.secret_files import read_secret
+
 AIRFLOWS = {"ingest": "serving", "training": "ingest"}
 """Deployment -> the service user that another deployment signs in with."""
 
@@ -46,7 +48,7 @@ SECRET_FILES = (*GENERATORS, *(f"{name}_airflow_passwords" for name in AIRFLOWS)
 
 
 def ensure_secrets(directory: Path) -> list[str]:
-    """Make what is missing and close what is open to others; returns the names made."""
+    """Make what is missing or empty, close what is open to others; returns the names made. Raises SecretError."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     made = []
@@ -56,7 +58,7 @@ def ensure_secrets(directory: Path) -> list[str]:
         )
     for name, generate in GENERATORS.items():
         path = directory / name
-        if path.is_file() and path.stat().st_size:
+        if read_secret(path):
             path.chmod(0o600)
         else:
             write_private(path, generate())
@@ -64,9 +66,7 @@ def ensure_secrets(directory: Path) -> list[str]:
     # Airflow's simple auth manager wants the passwords of one deployment together, in a file it may write.
     for deployment, service_user in AIRFLOWS.items():
         passwords = {"admin": "admin_password", service_user: f"{deployment}_service_password"}
-        content = json.dumps(
-            {user: (directory / name).read_text().strip() for user, name in passwords.items()}
-        )
+        content = json.dumps({user: read_secret(directory / name) for user, name in passwords.items()})
         path = directory / f"{deployment}_airflow_passwords"
         if not path.is_file() or path.read_text() != content:
             write_private(path, content)
