@@ -19,7 +19,7 @@ from shared.airflow import AirflowApi
 from shared.registry.mlflow import MlflowRegistry
 from shared.registry.port import ModelRegistry
 from shared.settings import Settings
-from stack.config import load_config
+from stack.config import load_config, plan_no_proxy
 from stack.operations import get_settings
 
 PREFIX = "GHOSTWRITER_"
@@ -62,6 +62,8 @@ def get_connection(ctx: typer.Context) -> Connection:
     """The connection of this command; made at first use, so that `--help` needs nothing."""
     root = ctx.find_root()
     if root.obj is None:
+        # MLflow's client has no setting for it: no proxy of the shell stands before this machine.
+        os.environ |= dict.fromkeys(("NO_PROXY", "no_proxy"), plan_no_proxy(os.environ))
         root.obj = connect(load_settings(os.environ))
     return root.obj
 

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -24,6 +25,7 @@ PASSED_ON = (
 )  # fmt: skip
 
 MAX_SOCKET_PATH = 90
+OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,15 @@ class StackConfig:
 
     @property
     def socket(self) -> Path:
-        """Supervisor's socket; Unix allows its path about 100 characters, so a deep state folder has it in /tmp."""
-        path = self.run_dir / "supervisor.sock"
-        if len(str(path)) <= MAX_SOCKET_PATH:
-            return path
+        """Supervisor's socket; Unix allows its path about 100 bytes, so a deep state folder has it in /tmp."""
+        if not self.socket_is_outside:
+            return self.run_dir / "supervisor.sock"
         digest = hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:12]
-        return Path("/tmp") / f"ghostwriter-{os.getuid()}-{digest}" / "supervisor.sock"  # noqa: S108 - made 0700
+        return Path("/tmp") / f"ghostwriter-{os.getuid()}-{digest}" / "supervisor.sock"  # noqa: S108 - checked before use
+
+    @property
+    def socket_is_outside(self) -> bool:
+        return len(os.fsencode(self.run_dir / "supervisor.sock")) > MAX_SOCKET_PATH
 
     @property
     def admin_password_file(self) -> Path:
@@ -99,3 +104,19 @@ def load_config(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> 
         marquez_jar=values.get("MARQUEZ_JAR", ""),
         skip_checks=values.get("GHOSTWRITER_SKIP_CHECKS", "0") != "0",
     )
+
+
+def plan_no_proxy(environ: Mapping[str, str]) -> str:
+    """The hosts that no proxy stands before: the caller's, in either spelling, and this machine."""
+    given = ",".join(environ.get(name, "") for name in ("NO_PROXY", "no_proxy")).split(",")
+    hosts = [host for text in given if _is_host(host := text.strip())]
+    # "*" means all, but only by itself.
+    return "*" if "*" in hosts else ",".join(dict.fromkeys([*hosts, *OWN_HOSTS]))
+
+
+def _is_host(text: str) -> bool:
+    """Any but networks and ports of IPv6: httpx, which most of the components use, starts with none of these."""
+    try:
+        return bool(text) and (text.count(":") < 2 or IPv6Address(text).version == 6)
+    except ValueError:
+        return False

@@ -5,16 +5,17 @@ It knows no component but by name; each program becomes what its launch file say
 
 import contextlib
 import os
+import stat
 import subprocess
 import time
 import xmlrpc.client
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stack.component import Component
-from stack.config import StackConfig
+from stack.config import StackConfig, plan_no_proxy
 from stack.secrets import write_private
 
 DAEMON_SECONDS = 15
@@ -107,6 +108,40 @@ stdout_logfile_backups = 2
         for component in components
     ]
     return "\n".join(sections)
+
+
+def build_environment(config: StackConfig, environ: Mapping[str, str]) -> dict[str, str]:
+    """What every component inherits of the caller's environment, and the marks of this stack."""
+    no_proxy = plan_no_proxy(environ)
+    return {
+        **{name: environ[name] for name in KEPT_VARIABLES if name in environ},
+        "PYTHONPATH": str(config.root),
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        STACK_VARIABLE: str(config.state_dir),
+    }
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make the folder, or make sure that nobody else made it or gets into it: its path can be foretold."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        check_private_folder(folder)
+
+
+def check_private_folder(folder: Path) -> None:
+    """Raise SupervisorError unless this is a folder of ours that nobody else gets into."""
+    status = folder.lstat()
+    if (
+        not stat.S_ISDIR(status.st_mode)
+        or status.st_uid != os.getuid()
+        or stat.S_IMODE(status.st_mode) & 0o077
+    ):
+        raise SupervisorError(
+            f"{folder} is not a private folder of yours (another user may have made it), so supervisor's socket can't "
+            "be there: remove it, or set STATE_DIR to a folder with a shorter path"
+        )
 
 
 def get_launch_file(config: StackConfig, name: str) -> Path:
@@ -229,20 +264,13 @@ class Supervisor:
         return True
 
     def _start_daemon(self) -> None:
-        socket = self._config.socket
-        socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        socket.unlink(missing_ok=True)
-        env = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        env |= {
-            "PYTHONPATH": str(self._config.root),
-            "NO_PROXY": "127.0.0.1,localhost",
-            "no_proxy": "127.0.0.1,localhost",
-            STACK_VARIABLE: str(self._config.state_dir),
-        }
+        if self._config.socket_is_outside:
+            make_private_folder(self._config.socket.parent)
+        self._config.socket.unlink(missing_ok=True)
         command = [self._config.python, "-W", "ignore", "-m", "supervisor.supervisord", "-c", str(self._file)]
         done = subprocess.run(
             command,
-            env=env,
+            env=build_environment(self._config, os.environ),
             cwd=self._config.root,
             capture_output=True,
             text=True,
@@ -261,6 +289,9 @@ class Supervisor:
     def _call(self, method: str, *arguments: Any) -> Any:
         from supervisor.xmlrpc import Faults, SupervisorTransport
 
+        if self._config.socket_is_outside:  # whoever answers there would be believed
+            with contextlib.suppress(FileNotFoundError):
+                check_private_folder(self._config.socket.parent)
         transport = SupervisorTransport(None, None, f"unix://{self._config.socket}")
         proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
         try:

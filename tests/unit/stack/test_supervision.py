@@ -3,20 +3,32 @@
 import configparser
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
+import pytest
 
 from stack import orphans
 from stack.component import Component
 from stack.config import MAX_SOCKET_PATH, StackConfig, load_config
+from stack.declarations import declare
 from stack.launch import write_launch_file
-from stack.supervisor import render_config
+from stack.supervisor import (
+    Supervisor,
+    SupervisorError,
+    build_environment,
+    get_launch_file,
+    get_log_file,
+    render_config,
+)
 
 
 def parse(text: str) -> configparser.RawConfigParser:
@@ -48,6 +60,121 @@ def test_one_shots_run_once_and_services_are_restarted(stack_config: StackConfig
 def test_a_deep_state_folder_has_its_socket_elsewhere(tmp_path: Path) -> None:
     config = load_config({"STATE_DIR": str(tmp_path / ("deep" * 30))})
     assert len(str(config.socket)) <= MAX_SOCKET_PATH
+
+
+@pytest.fixture
+def deep_config(tmp_path: Path) -> Iterator[StackConfig]:
+    """Its socket is in /tmp; nothing of it is left there."""
+    config = load_config({"STATE_DIR": str(tmp_path / ("deep" * 30))})
+    config.run_dir.mkdir(parents=True)
+    config.logs_dir.mkdir()
+    yield config
+    Supervisor(config).shut_down()
+    folder = config.socket.parent
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def link_to_another(folder: Path) -> None:
+    folder.symlink_to(folder.parent)
+
+
+def make_open(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o770)
+
+
+def make_for_another(folder: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can make a folder that belongs to another user")
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, 12345)
+
+
+@pytest.mark.parametrize("occupy", [link_to_another, make_open, make_for_another, Path.touch])
+def test_a_socket_folder_that_someone_else_made_is_refused(
+    deep_config: StackConfig, occupy: Callable[[Path], None]
+) -> None:
+    folder = deep_config.socket.parent
+    occupy(folder)
+    with pytest.raises(SupervisorError, match=r"not a private folder of yours.*STATE_DIR"):
+        Supervisor(deep_config).apply([])
+    assert not deep_config.socket.exists()
+
+
+def test_whoever_answers_in_a_folder_that_others_can_write_is_not_believed(deep_config: StackConfig) -> None:
+    supervisor = Supervisor(deep_config)
+    supervisor.apply([])
+    assert supervisor.is_alive() and stat.S_IMODE(deep_config.socket.parent.stat().st_mode) == 0o700
+    deep_config.socket.parent.chmod(0o777)
+    assert not supervisor.is_alive() and supervisor.list_states() == {} and supervisor.get_pid() is None
+    deep_config.socket.parent.chmod(0o700)
+    assert supervisor.is_alive()
+
+
+@pytest.mark.parametrize("spelling", ["NO_PROXY", "no_proxy"])
+def test_the_users_hosts_without_a_proxy_stay_so_for_every_component(
+    stack_config: StackConfig, spelling: str
+) -> None:
+    given = "models.corp.example, .internal,10.0.0.0/8"
+    proxy = "http://proxy.corp.example:3128"
+    environ = {"PATH": os.environ["PATH"], "HTTPS_PROXY": proxy, "http_proxy": proxy, spelling: given}
+    inherited = build_environment(stack_config, environ)
+    for component in declare(stack_config):
+        env = {**inherited, **component.env}
+        assert env["HTTPS_PROXY"] == env["http_proxy"] == proxy
+        for name in ("NO_PROXY", "no_proxy"):
+            hosts = env[name].split(",")
+            assert hosts[:3] == ["models.corp.example", ".internal", "10.0.0.0/8"], component.name
+            assert set(hosts[3:]) == {"127.0.0.1", "localhost", "::1"}
+
+
+def test_hosts_of_both_spellings_are_kept_and_a_star_stands_alone(stack_config: StackConfig) -> None:
+    both = build_environment(
+        stack_config, {"NO_PROXY": "a.example,b.example", "no_proxy": "b.example,c.example"}
+    )
+    assert both["NO_PROXY"].startswith("a.example,b.example,c.example,127.0.0.1")
+    assert build_environment(stack_config, {"NO_PROXY": "*"})["no_proxy"] == "*"
+    assert build_environment(stack_config, {})["NO_PROXY"] == "127.0.0.1,localhost,::1"
+
+
+def test_what_would_keep_a_client_from_starting_is_left_out(
+    stack_config: StackConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "no_proxy": "fe80::/10,[::1],[::1]:80,fd00::7,models.corp.example:8080",
+        "HTTP_PROXY": "http://p",
+    }
+    env = build_environment(stack_config, given)
+    assert env["NO_PROXY"] == "fd00::7,models.corp.example:8080,127.0.0.1,localhost,::1"
+    for name in ("HTTP_PROXY", "NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, env[name])
+    httpx.Client().close()
+
+
+def test_a_started_component_sees_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the daemon and the launcher, as `make up` starts it."""
+    config = load_config({"STATE_DIR": str(tmp_path / "s")})
+    for folder in (config.run_dir / "launch", config.logs_dir):
+        folder.mkdir(parents=True)
+    monkeypatch.setenv("no_proxy", "models.corp.example")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.corp.example:3128")
+    program = "import os; print(os.environ['NO_PROXY'], os.environ['no_proxy'], os.environ['HTTPS_PROXY'], flush=True)"
+    component = Component("one", (sys.executable, "-c", program), one_shot=True)
+    write_launch_file(get_launch_file(config, "one"), component.command, {}, tmp_path)
+    supervisor = Supervisor(config)
+    try:
+        supervisor.apply([component])
+        supervisor.start("one")
+        deadline = time.monotonic() + 20
+        while supervisor.list_states()["one"].state != "EXITED" and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        supervisor.shut_down()
+    hosts = "models.corp.example,127.0.0.1,localhost,::1"
+    assert get_log_file(config, "one").read_text() == f"{hosts} {hosts} http://proxy.corp.example:3128\n"
 
 
 def test_a_launch_file_is_private_and_tells_of_changes(tmp_path: Path) -> None:
