@@ -20,5 +20,6 @@ lock llm.txt deployments/llm/pyproject.toml --overrides requirements/overrides.t
   nvidia-cublas nvidia-cuda-cccl nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft \
   nvidia-cufile nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx)
 lock torch.txt requirements/torch.in --constraints requirements/llm.txt
+lock uv.txt requirements/uv.in
 lock go.txt requirements/go.in
 lock java.txt requirements/java.in

@@ -51,7 +51,8 @@ install_uv() {
   local log=$logs/uv.log
   say "installing uv into $cache/uv"
   mkdir -p "$cache"
-  { "$python" -m venv "$cache/uv" && "$cache/uv/bin/python" -m pip install --quiet --disable-pip-version-check uv; } >"$log" 2>&1 ||
+  { "$python" -m venv "$cache/uv" && "$cache/uv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --require-hashes -r requirements/uv.txt; } >"$log" 2>&1 ||
     fail "uv could not be installed." "$log" "$(advise "$log")"
 }
 

@@ -40,6 +40,7 @@ class StackConfig:
     overrides: Mapping[str, str] = field(default_factory=dict)
     marquez_url: str = ""
     marquez_jar: str = ""
+    weaviate_sha256: str = ""
     skip_checks: bool = False
     python: str = str(ROOT / ".venv" / "bin" / "python") if (ROOT / ".venv").is_dir() else sys.executable
 
@@ -102,6 +103,7 @@ def load_config(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> 
         overrides={key: values[key] for key in PASSED_ON if key in values},
         marquez_url=values.get("MARQUEZ_URL", ""),
         marquez_jar=values.get("MARQUEZ_JAR", ""),
+        weaviate_sha256=values.get("WEAVIATE_SHA256", ""),
         skip_checks=values.get("GHOSTWRITER_SKIP_CHECKS", "0") != "0",
     )
 

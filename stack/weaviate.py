@@ -3,25 +3,59 @@
 It knows no collection. gRPC and the cluster's data port bind all interfaces whatever is set, hence the keys and roles.
 """
 
+import os
+import re
 import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from stack.config import StackConfig
 
 VERSION = "1.38.11"
+MODULE_SUM = "h1:BKy7hNyg5ZI+oIUA/Dr71OxddxwLzoHgUCd4B36heug="
+"""Of this version's Go module, as sum.golang.org vouches for it; `go mod download -json MODULE@VERSION` prints it."""
 WRITER = "writer"
 READER = "reader"
 
 
 def find_binary(config: StackConfig) -> Path | None:
-    """The binary on PATH or in the cache."""
+    """The binary in the cache, or on PATH where it is of this version: another one could spoil the data."""
     cached = get_cached_binary(config)
     if cached.is_file():
         return cached
-    for name in ("weaviate", "weaviate-server"):
-        if found := shutil.which(name):
-            return Path(found)
-    return None
+    return next((path for path, version in find_on_path().items() if version == VERSION), None)
+
+
+def find_on_path() -> dict[Path, str]:
+    """Binaries on PATH that go by Weaviate's name, and the version that each tells; empty where it tells none."""
+    found = [Path(path) for name in ("weaviate", "weaviate-server") if (path := shutil.which(name))]
+    return {path: ask_version(path) for path in found}
+
+
+@lru_cache
+def ask_version(binary: Path) -> str:
+    """The version that a Weaviate binary tells, or an empty text.
+
+    It has no flag for that, but names its version in each line of its log, and ends at once over a wrong setting.
+    """
+    with tempfile.TemporaryDirectory(prefix="weaviate-version") as folder:
+        env = {
+            "PATH": os.environ.get("PATH", ""),
+            "LOG_FORMAT": "json",
+            "GRPC_PORT": "none",
+            "PERSISTENCE_DATA_PATH": folder,
+        }
+        command = [str(binary), "--host", "127.0.0.1", "--port", "0", "--scheme", "http"]
+        try:
+            done = subprocess.run(
+                command, env=env, cwd=folder, capture_output=True, text=True, errors="replace", timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+    match = re.search(r'"build_wv_version":"([^"]+)"', done.stdout + done.stderr)
+    return match[1] if match else ""
 
 
 def get_cached_binary(config: StackConfig) -> Path:

@@ -25,6 +25,19 @@ def read_modules() -> list[Path]:
     ]
 
 
+def test_what_is_installed_is_held_to_hashes() -> None:
+    """Exceptions: our own package, and torch's build for the machine from torch's own index."""
+    bootstrap = (ROOT / "stack" / "bootstrap.sh").read_text().replace("\\\n", " ")
+    commands = re.findall(r"pip (?:install|sync)\b[^\n;]*", bootstrap)
+    loose = [line for line in commands if "--require-hashes" not in line]
+    assert len(commands) > 4
+    assert all("--editable ." in line or "--torch-backend" in line for line in loose), loose
+    locks = re.findall(r"requirements/\w+\.txt", bootstrap)
+    for name in {*locks, "requirements/go.txt", "requirements/java.txt"}:
+        pinned = [line for line in (ROOT / name).read_text().splitlines() if re.match(r"[\w.-]+[=]=", line)]
+        assert pinned and all(line.rstrip().endswith("\\") for line in pinned), name
+
+
 def test_every_folder_of_modules_is_a_package() -> None:
     folders = {path.parent for path in read_modules()}
     missing = sorted(
