@@ -83,6 +83,11 @@ def clean_line(line: bytes) -> CleanEvent:
     return clean_event(parsed)
 
 
+def clean_excerpt(text: str) -> str:
+    """What may be kept of a text that is no event: without credentials, storable, of bounded size."""
+    return _clean_text(text)
+
+
 def clean_event(event: Any) -> CleanEvent:
     """Check and clean one event; raises BadLineError."""
     if not isinstance(event, dict):
@@ -145,7 +150,11 @@ def _clean_event_facets(event: Event) -> Event:
 
 
 def _kept(facets: Any) -> dict[str, Any]:
-    kept = {name: facet for name, facet in (facets or {}).items() if name not in _DROPPED_FACETS}
+    kept = {
+        name: facet
+        for name, facet in (facets or {}).items()
+        if facet is not None and name not in _DROPPED_FACETS
+    }
     for name, facet in kept.items():
         if not isinstance(facet, dict):
             raise BadLineError(f"the facet {name[:80]!r} is no object")

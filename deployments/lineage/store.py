@@ -15,7 +15,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.lineage.cleaning import TERMINAL, BadLineError, CleanEvent, Event, clean_event, clean_line
+from deployments.lineage.cleaning import (
+    TERMINAL,
+    BadLineError,
+    CleanEvent,
+    Event,
+    clean_event,
+    clean_excerpt,
+    clean_line,
+)
 from deployments.lineage.closing import close_runs, get_dag_run, keep_datasets, tells_of_ends
 from deployments.lineage.ordering import Pending
 from deployments.lineage.spool import Line, Position
@@ -281,14 +289,11 @@ def _events_of_tasks(cause: LineageEvent) -> Select[tuple[Event]]:
 
 
 def _quarantine(spool: str, position: int, digest: str, excerpt: str, error: str) -> dict[str, Any]:
-    def storable(text: str) -> str:
-        return text.encode(errors="replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
-
     return {
         "spool": spool,
         "position": position,
         "digest": digest,
-        "line_excerpt": storable(excerpt),
-        "error": storable(error[:2_000]),
+        "line_excerpt": clean_excerpt(excerpt),
+        "error": clean_excerpt(error),
         "at": utc_now(),
     }

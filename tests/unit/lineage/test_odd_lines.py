@@ -99,6 +99,15 @@ def test_zeros_that_a_power_cut_left_before_an_event_are_not_part_of_it(
     assert len(reader.stored()) == 1 and reader.quarantine() == []
 
 
+def test_no_credential_is_kept_of_a_line_that_is_put_aside(reader: Reader) -> None:
+    reader.append(b"psycopg2 of postgresql://ledger:s3cret@127.0.0.1/ledger: Bearer s3cret.x \0")
+    reader.append(b'{"eventType": "sk-s3cret9999"}')
+    reader.append(json.dumps({**airflow_events([1])[0], "eventType": "sk-s3cret9999"}).encode())
+    reader.read()
+    kept = [row.line_excerpt + row.error for row in reader.quarantine()]
+    assert len(kept) == 3 and not any("s3cret" in text for text in kept)
+
+
 def test_an_event_that_an_earlier_version_let_in_does_not_keep_other_runs_open(
     reader: Reader, sessions: sessionmaker[Session]
 ) -> None:
