@@ -6,6 +6,7 @@ It knows no provider, file or tokenizer.
 from dataclasses import dataclass
 from typing import Literal
 
+from deployments.training.decision import MINIMUM_PAIRS
 from deployments.training.pricing import price_job
 from deployments.training.proposals import Proposal
 
@@ -17,7 +18,7 @@ Outcome = Literal[
     "over_budget",
     "fine_tune",
 ]
-MINIMUM_HOLDOUT = 5
+MINIMUM_HOLDOUT = MINIMUM_PAIRS
 """Fewer pairs can't show that a model is better, so the job would be paid for nothing."""
 
 

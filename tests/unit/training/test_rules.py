@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from deployments.training.checking import check_proposal
-from deployments.training.decision import decide
+from deployments.training.decision import LEVEL, decide, level_of, sign_flip_p, smallest_p
 from deployments.training.pricing import count_tokens, price_job
 from deployments.training.proposals import Order, Proposal
 from deployments.training.results import Point, ResultError, decode_results, draw_curve, parse_results
@@ -49,6 +49,12 @@ def test_the_epochs_priced_are_the_epochs_ordered() -> None:
     assert check_proposal(more, 10_000).price == pytest.approx(25 * check_proposal(PROPOSAL, 10_000).price)
 
 
+@pytest.mark.parametrize(("posts", "outcome"), [(5, "no_holdout_examples"), (6, "fine_tune")])
+def test_a_holdout_on_which_nothing_can_be_shown_buys_nothing(posts: int, outcome: str) -> None:
+    assert check_proposal(replace(PROPOSAL, counts={**COUNTS, "holdout": posts}), 1).outcome == outcome
+    assert decide([0.1] * posts, [0.9] * posts).promote == (outcome == "fine_tune")
+
+
 def test_a_clear_gain_is_promoted() -> None:
     champion = [0.5, 0.4, 0.6, 0.5, 0.45, 0.55, 0.5, 0.4]
     decision = decide(champion, [score + gain for score, gain in zip(champion, [0.1, 0.2] * 4, strict=True)])
@@ -65,7 +71,7 @@ def test_a_clear_gain_is_promoted() -> None:
         ([0.5] * 8, [0.9, 0.1, 0.9, 0.2, 0.8, 0.2, 0.9, 0.3], "chance"),
         ([0.5] * 8, [0.9] * 7 + [math.nan], "finite"),
         ([-math.inf] * 8, [0.9] * 8, "finite"),
-        ([0.1] * 4, [0.9] * 4, "only 4 pairs"),
+        ([0.1] * 5, [0.9] * 5, "only 5 pairs"),
         ([], [], "only 0 pairs"),
     ],
 )
@@ -75,8 +81,54 @@ def test_doubt_keeps_the_champion(champion: list[float], challenger: list[float]
     assert reason in decision.reason
 
 
+def test_a_gain_that_the_bootstrap_took_for_shown_may_be_chance() -> None:
+    """Its interval is too narrow on few pairs; the exact test counts 3 of 64 flips that do as well."""
+    gains = [0.30, 0.20, 0.10, 0.25, 0.15, -0.05]
+    decision = decide([0.0] * 6, gains)
+    assert decision.low > 0
+    assert decision.p_value == 2 / 64
+    assert not decision.promote
+
+
+def test_the_p_value_is_that_of_the_library() -> None:
+    from scipy.stats import permutation_test
+
+    for gains in ([0.3, -0.1, 0.2, 0.2, 0.5, 0.1, -0.2], [0.1] * 4 + [-0.1] * 3, [0.0] * 6, [-0.2] * 9):
+        exact = permutation_test(
+            (gains,), sum, permutation_type="samples", alternative="greater", vectorized=False
+        )
+        assert sign_flip_p(gains) == pytest.approx(exact.pvalue)
+
+
+def test_many_pairs_are_judged_by_drawn_flips() -> None:
+    pattern = [0.3, -0.2, 0.25, -0.1, 0.1, 0.05]
+    exact, drawn = sign_flip_p(pattern * 3), sign_flip_p(pattern * 4)
+    assert 0 < drawn < exact < 0.2
+    assert sign_flip_p([0.1] * 60) == smallest_p(60)
+    assert decide([0.0] * 60, [0.1] * 60).promote
+
+
+def test_each_challenger_on_a_holdout_gets_a_smaller_share_of_the_level() -> None:
+    levels = [level_of(number) for number in range(1, 2001)]
+    assert levels[0] == LEVEL == 0.025
+    assert levels == sorted(levels, reverse=True)
+    assert sum(levels) < 2 * LEVEL
+    gains = [0.3, 0.2, 0.1, 0.2, 0.3, 0.1, 0.2, -0.1]
+    assert sign_flip_p(gains) == pytest.approx(4 / 256)
+    assert decide([0.0] * 8, gains).promote
+    second = decide([0.0] * 8, gains, number=2)
+    assert not second.promote and "chance" in second.reason
+
+
+def test_a_p_value_at_the_level_is_enough() -> None:
+    """The third challenger gets 1/240: eight pairs at their best have 1/256."""
+    assert decide([0.0] * 8, [0.1] * 8, number=3).promote
+    used_up = decide([0.0] * 8, [0.1] * 8, number=4)
+    assert not used_up.promote and "used up" in used_up.reason
+
+
 def test_a_decision_is_the_same_every_time() -> None:
-    champion, challenger = [0.1, 0.2, 0.3, 0.4, 0.5], [0.2, 0.5, 0.2, 0.6, 0.7]
+    champion, challenger = [0.1, 0.2, 0.3, 0.4, 0.5, 0.2], [0.2, 0.5, 0.2, 0.6, 0.7, 0.3]
     assert decide(champion, challenger) == decide(champion, challenger)
 
 
