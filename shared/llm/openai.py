@@ -85,6 +85,25 @@ class OpenAiLlm(Llm):
         with self._explained():
             return [model.id for model in self.client.models.list()]
 
+    def knows_model(self, model: str) -> bool:
+        from openai import NotFoundError
+
+        if not model:  # a version that someone registered by hand
+            return False
+        with self._explained():
+            try:
+                self.client.models.retrieve(model)
+                return True
+            except NotFoundError:
+                pass
+        # A wrong address, or a provider without this route, answers so too: the list decides, or fails.
+        known = self.list_models()
+        if not known:
+            raise LlmError(
+                f"{self._base_url} lists no model at all: it can't say whether there is {model!r}."
+            )
+        return model in known
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         from openai import APIConnectionError, APIStatusError, APITimeoutError, AuthenticationError

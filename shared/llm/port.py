@@ -55,3 +55,7 @@ class Llm(ABC):
     @abstractmethod
     def list_models(self) -> list[str]:
         """Ids of the models that can be used now. Raises LlmError."""
+
+    def knows_model(self, model: str) -> bool:
+        """Whether the provider has this model. Raises LlmError where it can't say: unreachable is not unknown."""
+        return model in self.list_models()

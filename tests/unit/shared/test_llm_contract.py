@@ -101,6 +101,25 @@ def test_models_are_listed(llm: Llm) -> None:
     assert MODEL in llm.list_models()
 
 
+def test_the_provider_says_which_models_it_knows(llm: Llm) -> None:
+    assert llm.knows_model(MODEL)
+    assert not llm.knows_model("ft:lost:with-the-state")
+    assert not llm.knows_model("")
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "port"),
+    [("/v1", KEY, 9), ("/wrong/path", KEY, None), ("/v1", "wrong", None)],
+    ids=["down", "another address", "a wrong key"],
+)
+def test_a_provider_that_cannot_say_makes_no_model_unknown(
+    url: str, path: str, key: str, port: int | None
+) -> None:
+    address = f"http://127.0.0.1:{port}" if port else url.removesuffix("/v1")
+    with pytest.raises(LlmError):
+        OpenAiLlm(address + path, key, max_retries=0).knows_model(MODEL)
+
+
 def test_a_wrong_key_is_refused_for_good(url: str) -> None:
     with pytest.raises(LlmRefusedError, match="llm_api_key"):
         OpenAiLlm(url, "wrong").embed(EMBEDDING_MODEL, ["text"])
