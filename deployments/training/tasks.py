@@ -4,6 +4,7 @@ It knows no Airflow; the work itself is in `preparing`, `checking`, `jobs` and `
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,10 +13,9 @@ from deployments.training.checking import Verdict, check_proposal
 from deployments.training.decision import Decision
 from deployments.training.jobs import Purchase
 from deployments.training.preparing import Prepared, prepare_examples
-from deployments.training.promotion import choose_comparison, judge, promote
+from deployments.training.promotion import Judgement, crown_winner, find_pairing, judge
 from deployments.training.proposals import Order, read_proposal
 from deployments.training.sets import read_holdout, read_lines
-from shared import contracts
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -83,45 +83,47 @@ def read_purchase(raw: dict[str, Any]) -> Purchase:
 
 
 def choose(settings: Settings) -> str:
-    """Which comparison is due."""
-    branch = choose_comparison(composition.create_registry(settings))
+    """Which comparison is due. Raises LlmError where the provider can't say which models it has."""
+    pairing = find_pairing(composition.create_registry(settings), composition.create_llm(settings))
+    branch = "no_challenger" if pairing is None else "no_champion" if pairing.rival is None else "compare"
     log.info("%s", branch)
     return branch
 
 
-def compare(settings: Settings, run: str) -> tuple[Decision, str]:
-    """Judge the challenger; the decision and the challenger's version. Raises VoiceError, and LookupError where there
-    is no challenger any more."""
+def compare(settings: Settings, run: str) -> tuple[Decision, Judgement] | None:
+    """Judge the challenger; the decision, and what a promotion would stand on. None where there is nothing to compare
+    any more. Raises VoiceError and LlmError."""
     from pathlib import Path
 
     from deployments.training import records
 
     voice = composition.load_team_voice(settings)  # first: a mistake in it costs nothing
-    registry = composition.create_registry(settings)
-    challenger = registry.get_by_alias(contracts.CHALLENGER_ALIAS)
-    if challenger is None:
-        raise LookupError(
-            "The alias challenger is gone: someone has promoted or removed it. Nothing to compare."
-        )
-    with composition.create_ledger(settings)() as session:
-        holdout = read_holdout(Path(records.get_training_set(session, challenger.training_set).holdout_file))
+    registry, llm = composition.create_registry(settings), composition.create_llm(settings)
+    pairing = find_pairing(registry, llm)
+    if pairing is None:
+        return None
+    sessions = composition.create_ledger(settings)
+    with sessions() as session:
+        files = records.get_training_set(session, pairing.challenger.training_set)
     decision = judge(
-        challenger,
-        registry.get_by_alias(contracts.CHAMPION_ALIAS),
+        pairing,
         settings.chat_model,
-        holdout,
+        read_holdout(Path(files.holdout_file)),
         voice,
-        composition.create_llm(settings),
-        composition.create_tracker(settings),
-        registry,
-        run,
+        llm=llm,
+        tracker=composition.create_tracker(settings),
+        registry=registry,
+        sessions=sessions,
+        airflow_run=run,
     )
-    return decision, challenger.version
+    champion = pairing.champion.version if pairing.champion else None
+    return decision, Judgement(pairing.challenger.version, champion)
 
 
-def crown(settings: Settings, version: str) -> None:
-    """Make a version the champion."""
-    promote(version, composition.create_registry(settings))
+def crown(settings: Settings, judgements: Iterable[dict[str, Any]]) -> str:
+    """Make the winner the champion; empty, or why nothing moved. Each judgement as `asdict` made it."""
+    given = [Judgement(**judgement) for judgement in judgements]
+    return crown_winner(given, composition.create_registry(settings))
 
 
 def release_failed_jobs(settings: Settings) -> int:

@@ -149,6 +149,23 @@ class FineTuningJob(Base):
     finished_at: Mapped[datetime | None]
 
 
+class PromotionVerdict(Base):
+    """A challenger's exam against one rival: what both wrote is kept, so a retry judges the same posts again."""
+
+    __tablename__ = "promotion_verdicts"
+
+    key: Mapped[str] = mapped_column(
+        String(64), primary_key=True
+    )  # over the pair and all that the scores stand on
+    holdout: Mapped[str] = mapped_column(String(64), index=True)  # over the holdout's topics and posts
+    challenger: Mapped[str] = mapped_column(String(20))  # model versions
+    rival: Mapped[str | None] = mapped_column(String(20))  # null: the base model
+    texts: Mapped[dict[str, Any]]  # {model id: [a post for each topic]}
+    number: Mapped[int | None]  # counts the verdicts on this holdout; null until it is given
+    promote: Mapped[bool | None]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
 # --- Posts ----------------------------------------------------------------------------------------------------------
 class Post(Base):
     """A generated post, with all that is needed to say where it came from."""

@@ -50,6 +50,18 @@ class ModelRegistry(ABC):
     def delete_alias(self, alias: str) -> None:
         """Remove an alias; fine where there is none."""
 
+    def move_alias(self, alias: str, version: str | None, *, expected: str | None) -> bool:
+        """Point an alias at a version (None: remove it) if it still points at `expected` (None: nowhere); whether so.
+
+        MLflow has no such request: a move by somebody else between this one's read and write, some milliseconds, is
+        overwritten.
+        """
+        found = self.get_by_alias(alias)
+        if (found.version if found else None) != expected:
+            return False
+        self.delete_alias(alias) if version is None else self.set_alias(alias, version)
+        return True
+
     @abstractmethod
     def set_scores(self, version: str, scores: Mapping[str, float]) -> None:
         """Keep the evaluation's numbers with the version."""

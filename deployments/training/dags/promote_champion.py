@@ -1,9 +1,11 @@
 """### 🏆 Promote champion
 
 Lets the challenger and the champion (or the base model, where there is no champion yet) write for the same frozen
-holdout with the same prompt, scores both, and promotes the challenger only when a paired bootstrap shows that it is
-better. A tie, NaN or too few pairs keep the champion. The decision, its numbers and both models' posts stand in MLflow
-whichever way it goes.
+holdout with the same prompt, scores both, and promotes the challenger only when an exact paired test shows that it is
+better; the more challengers a holdout has seen, the more is asked of the next. A tie, NaN or too few pairs keep the
+champion, and a champion that the provider no longer knows counts as none. The decision, its numbers and both models'
+posts stand in MLflow whichever way it goes. The aliases move only if they are still where they were when it was judged;
+any task may be cleared.
 
 Runs when `fine_tune` has registered a challenger.
 """
@@ -11,6 +13,7 @@ Runs when `fine_tune` has registered a challenger.
 from typing import Any
 
 from airflow.sdk import TriggerRule, cross_downstream, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from deployments.training.defaults import CHALLENGER, CHAMPION, DAG_DEFAULTS
 from shared import contracts
@@ -34,23 +37,30 @@ def promote_champion() -> None:
 
     @task(task_display_name="📭 No challenger")
     def no_challenger() -> None:
-        print("No version has the alias challenger, or the champion has it itself: nothing to decide.")
+        print(
+            "Nothing to decide: no challenger, or one that is champion already or that the provider doesn't know."
+        )
 
     @task.branch(
         inlets=[dataset_asset(contracts.MODEL), dataset_asset(contracts.TRAINING_SET)],
         outlets=[dataset_asset(contracts.MODEL)],
     )
     def judge(run_id: str, ti: Any = None) -> str:
+        from dataclasses import asdict
+
         from deployments.training import tasks
         from deployments.training.mistakes import fail_at_once
         from shared.orchestration.recording import record_lineage
         from shared.settings import get_settings
 
         with fail_at_once():
-            decision, version = tasks.compare(get_settings(), run_id)
+            judged = tasks.compare(get_settings(), run_id)
+        if judged is None:
+            raise AirflowSkipException("there is nothing to compare any more; the log above says why")
+        decision, judgement = judged
         numbers = {"promoted": decision.promote, "pairs": decision.pairs}
-        record_lineage(outputs={contracts.MODEL: {"version": version}}, run=numbers)
-        ti.xcom_push(key="version", value=version)
+        record_lineage(outputs={contracts.MODEL: {"version": judgement.challenger}}, run=numbers)
+        ti.xcom_push(key="judgement", value=asdict(judgement))
         return "promoted" if decision.promote else "kept"
 
     @task(
@@ -62,8 +72,11 @@ def promote_champion() -> None:
         from deployments.training import tasks
         from shared.settings import get_settings
 
-        versions = ti.xcom_pull(task_ids=["no_champion", "compare"], key="version")
-        tasks.crown(get_settings(), next(version for version in versions if version))
+        # A cleared run may hold the judgement of an earlier try beside the last: the one that still stands counts.
+        judgements = ti.xcom_pull(task_ids=["no_champion", "compare"], key="judgement")
+        unmoved = tasks.crown(get_settings(), [judgement for judgement in judgements if judgement])
+        if unmoved:
+            raise AirflowSkipException(unmoved)
 
     @task(task_display_name="🛡️ Kept", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
     def kept() -> None:

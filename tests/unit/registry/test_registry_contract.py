@@ -81,6 +81,24 @@ def test_aliases_move_and_go(registry: ModelRegistry, register: Register) -> Non
     assert [version.aliases for version in registry.list_versions()] == [(contracts.CHAMPION_ALIAS,), ()]
 
 
+def test_an_alias_moves_only_from_where_it_was_expected(registry: ModelRegistry, register: Register) -> None:
+    def read() -> str | None:
+        found = registry.get_by_alias(contracts.CHAMPION_ALIAS)
+        return found.version if found else None
+
+    register("job-1"), register("job-2")
+    assert not registry.move_alias(contracts.CHAMPION_ALIAS, "2", expected="1")
+    assert read() is None
+    assert registry.move_alias(contracts.CHAMPION_ALIAS, "1", expected=None)
+    assert not registry.move_alias(contracts.CHAMPION_ALIAS, "2", expected=None)
+    assert not registry.move_alias(contracts.CHAMPION_ALIAS, None, expected="2")
+    assert read() == "1"
+    assert registry.move_alias(contracts.CHAMPION_ALIAS, "2", expected="1")
+    assert read() == "2"
+    assert registry.move_alias(contracts.CHAMPION_ALIAS, None, expected="2")
+    assert read() is None
+
+
 def test_scores_stay_with_the_version(registry: ModelRegistry, register: Register) -> None:
     register("job-1")
     registry.set_scores("1", {"score": 0.1, "broken": math.nan})

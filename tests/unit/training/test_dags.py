@@ -8,10 +8,12 @@ import pytest
 pytest.importorskip("airflow")
 
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 import deployments.training
 from shared import contracts
+from shared.llm.fake import FakeLlm
+from shared.registry.fake import FakeRegistry
 from shared.settings import Settings
 
 
@@ -94,3 +96,71 @@ def test_a_mistake_in_the_voice_is_not_tried_again(
     monkeypatch.setattr("shared.settings.get_settings", lambda: settings)
     with pytest.raises(AirflowFailException, match=r"voice\.toml: .*\[voice\] opener"):
         dags[dag_id].get_task(task_id).python_callable(run_id="manual__1")
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
+    """Version 1 is the champion, version 2 the challenger; the provider knows both."""
+    registry = FakeRegistry()
+    for number, alias in (("1", contracts.CHAMPION_ALIAS), ("2", contracts.CHALLENGER_ALIAS)):
+        registry.register(model_id=f"ft:{number}", run_id="r", training_set="set", job_id=f"job-{number}")
+        registry.set_alias(alias, number)
+    llm = FakeLlm({"ft:1": "", "ft:2": ""})
+    monkeypatch.setattr("deployments.training.composition.create_registry", lambda _: registry)
+    monkeypatch.setattr("deployments.training.composition.create_llm", lambda _: llm)
+    return registry
+
+
+class HandedOver:
+    """A task instance that finds these judgements of the two branches."""
+
+    def __init__(self, *judgements: dict[str, str | None] | None) -> None:
+        self.judgements = judgements
+
+    def xcom_pull(self, *, task_ids: list[str], key: str) -> list[dict[str, str | None] | None]:
+        assert (len(task_ids), key) == (2, "judgement")
+        return list(self.judgements)
+
+
+def test_a_cleared_crown_moves_nothing_once_things_have_changed(
+    dags: dict[str, Any], registry: FakeRegistry
+) -> None:
+    crown = dags[contracts.PROMOTE_DAG].get_task("promoted").python_callable
+    handed_over = HandedOver({"challenger": "9", "champion": None}, {"challenger": "2", "champion": "1"})
+    for _ in range(2):
+        crown(ti=handed_over)
+        assert registry.list_versions()[0].aliases == (contracts.CHAMPION_ALIAS,)
+    registry.set_alias(contracts.CHAMPION_ALIAS, "1")  # a person rolls back
+    with pytest.raises(AirflowSkipException, match="the challenger is nobody now"):
+        crown(ti=handed_over)
+    assert registry.list_versions()[0].aliases == ()
+
+
+@pytest.mark.parametrize("task_id", ["compare", "no_champion"])
+def test_a_cleared_comparison_is_skipped_when_there_is_nobody_to_compare(
+    dags: dict[str, Any],
+    registry: FakeRegistry,
+    task_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry.delete_alias(contracts.CHALLENGER_ALIAS)
+    settings = Settings(content_dir=Path(__file__).parents[3] / "content", state_dir=tmp_path)
+    monkeypatch.setattr("shared.settings.get_settings", lambda: settings)
+    with pytest.raises(AirflowSkipException):
+        dags[contracts.PROMOTE_DAG].get_task(task_id).python_callable(run_id="manual__1")
+
+
+@pytest.mark.parametrize(
+    ("lost", "branch"), [((), "compare"), (("ft:1",), "no_champion"), (("ft:2",), "no_challenger")]
+)
+def test_the_branch_follows_aliases_and_provider(
+    dags: dict[str, Any],
+    registry: FakeRegistry,
+    lost: tuple[str, ...],
+    branch: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llm = FakeLlm({model: "" for model in ("ft:1", "ft:2") if model not in lost})
+    monkeypatch.setattr("deployments.training.composition.create_llm", lambda _: llm)
+    assert dags[contracts.PROMOTE_DAG].get_task("choose_comparison").python_callable() == branch
