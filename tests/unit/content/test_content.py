@@ -52,7 +52,7 @@ def test_there_is_enough() -> None:
     counts = {split: sum(e.split == split for e in EXAMPLES) for split in ("train", "validation", "holdout")}
     assert counts["train"] >= 36
     assert counts["validation"] >= 8
-    assert counts["holdout"] >= 10
+    assert counts["holdout"] >= 20
 
 
 def test_every_example_can_be_read() -> None:
