@@ -1,14 +1,16 @@
 """The compose file and the local stack have the same components, ports and settings."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from shared.settings import Settings
 from stack.component import Component
-from stack.config import StackConfig, load_config
+from stack.config import PASSED_ON, StackConfig, load_config
 from stack.declarations import build_settings, declare
 from stack.ports import DEFAULT_PORTS
 from stack.secrets import ensure_secrets
@@ -36,6 +38,12 @@ FOLDERS = {
 }
 # Containers listen on their own interface; which port is published says the compose file.
 ADDRESSES = re.compile(r"GHOSTWRITER_(LLM|SERVING)_(HOST|PORT)")
+VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+
+def interpolate(value: str, environment: Mapping[str, str]) -> str:
+    """What compose makes of a value that may name variables with defaults."""
+    return VARIABLE.sub(lambda found: environment.get(found[1]) or found[2], value)
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +87,45 @@ def test_settings(config: StackConfig) -> None:
     local = {name for name in build_settings(config) if name.startswith("GHOSTWRITER_")}
     for name, service in SERVICES.items():
         told = {
-            variable: value
+            variable: interpolate(str(value), {})
             for variable, value in (service.get("environment") or {}).items()
             if variable.startswith("GHOSTWRITER_") and not ADDRESSES.fullmatch(variable)
         }
         if not told:
             continue
-        assert set(told) - {"GHOSTWRITER_MARQUEZ_WEB_URL"} == local, name
+        assert set(told) == local | set(PASSED_ON), name
         for variable, value in build_settings(config).items():
             if variable in told and variable not in FOLDERS:
                 host = re.compile(r"\b(?:" + "|".join(map(re.escape, SERVICES)) + r")(?=:\d|$)")
                 assert host.sub("127.0.0.1", str(told[variable])) == value or told[variable] == value, (
                     variable
                 )
+
+
+@pytest.mark.parametrize("variable", PASSED_ON)
+def test_a_users_own_setting_reaches_the_containers(variable: str) -> None:
+    """What the documentation promises for `make up` holds here too: another provider, its models, a log level."""
+    default = Settings.model_fields[variable.removeprefix("GHOSTWRITER_").lower()].default
+    for name, service in SERVICES.items():
+        told = service.get("environment") or {}
+        if "GHOSTWRITER_STATE_DIR" not in told:
+            continue
+        assert interpolate(told[variable], {variable: "mine"}) == "mine", name
+        if variable.endswith(("_MODEL", "_LEVEL")):
+            assert interpolate(told[variable], {}) == default, name
+
+
+def test_a_users_own_content_reaches_the_containers() -> None:
+    mounted = [
+        volume
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if ":/content" in volume
+    ]
+    assert len(mounted) > 2
+    for volume in mounted:
+        assert interpolate(volume, {}) == "./content:/content:ro"
+        assert interpolate(volume, {"GHOSTWRITER_CONTENT_DIR": "/mine"}) == "/mine:/content:ro"
 
 
 @pytest.mark.parametrize("deployment", ["ingest", "training"])
