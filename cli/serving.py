@@ -9,6 +9,8 @@ import httpx
 
 from cli.output import CommandError
 
+NOTE_HEADER = "X-Ghostwriter-Note"
+
 
 class ServingClient:
     """Signs in as `user`; every call gives up after `timeout` seconds. All raise CommandError."""
@@ -33,8 +35,9 @@ class ServingClient:
         )
 
     def write(self, topic: str, model: str) -> dict[str, Any]:
-        """Write a post; keys post_id, text, model, prompt_version, sources, seconds."""
-        return self._send("POST", "/api/posts", json={"topic": topic, "model": model})
+        """Write a post; keys post_id, text, model, prompt_version, sources, seconds, note (on the model's choice)."""
+        answer = self._request("POST", "/api/posts", json={"topic": topic, "model": model})
+        return answer.json() | {"note": answer.headers.get(NOTE_HEADER, "")}
 
     def audit(self, post_id: str) -> dict[str, Any]:
         """The chain behind a post: model and sources with their runs."""
@@ -49,6 +52,9 @@ class ServingClient:
         return self._send("POST", "/api/knowledge/sync")
 
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        return self._request(method, path, **arguments).json()
+
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **arguments)
         except httpx.TimeoutException as error:
@@ -61,7 +67,7 @@ class ServingClient:
                 f"Serving at {self.base_url} can't be reached: is the stack up? make up"
             ) from error
         if answer.is_success:
-            return answer.json()
+            return answer
         raise CommandError(self._explain(answer))
 
     def _explain(self, answer: httpx.Response) -> str:

@@ -25,6 +25,8 @@ def write(
     connection = get_connection(ctx)
     with show_progress(f"Writing with the {model} model", quiet=as_json):
         post = connection.serving.write(topic, model)
+    if post["note"]:
+        typer.echo(post["note"], err=True)
     if as_json:
         print_json(select_post(post))
         return

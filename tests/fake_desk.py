@@ -126,7 +126,7 @@ def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = N
         llm=llm,
         embedding_model="fake-embedding",
         store=store,
-        models=ModelChooser(registry, "base-model"),
+        models=ModelChooser(registry, llm, "base-model"),
         sessions=sessions,
         runs=SpoolRunLog(LineageSpool(spool, "serving")),
     )

@@ -26,6 +26,7 @@ from deployments.serving.posts import describe_post, list_posts, record_feedback
 from deployments.serving.writer import Event, Finished, Piece, Sources
 
 NOTE_HEADER = "X-Ghostwriter-Note"
+CHAMPION_IS_LOST = "The provider doesn't know the champion: posts are written with the base model."
 _CODES: dict[type[ServingError], int] = {
     BadRequest: 400,
     NotFound: 404,
@@ -72,7 +73,8 @@ def create_api(desk: Desk) -> FastAPI:
 
     @app.get("/health")
     def health() -> dict[str, Any]:
-        return {"status": "ready", "dependencies": check_endpoints(desk.endpoints)}
+        answer = {"status": "ready", "dependencies": check_endpoints(desk.endpoints)}
+        return answer | ({"notes": [CHAMPION_IS_LOST]} if desk.writer.champion_is_lost else {})
 
     return app
 
@@ -97,7 +99,8 @@ def _make_routes(desk: Desk) -> APIRouter:
             # The first event is fetched here, so that an error before it still gets its own status code.
             return StreamingResponse(_stream_lines(next(events), events), media_type="application/x-ndjson")
         finished = next(event for event in events if isinstance(event, Finished))
-        headers = {NOTE_HEADER: finished.model.note} if finished.model.note else None
+        note = finished.model.note.encode("ascii", "replace").decode()  # a header holds no more
+        headers = {NOTE_HEADER: note} if note else None
         return JSONResponse(describe_post(finished.post), headers=headers)
 
     @router.get("/posts")

@@ -45,7 +45,7 @@ def build_desk(settings: Settings) -> Desk:
             settings.weaviate_grpc_port,
             secrets.weaviate_reader_key.get_secret_value(),
         ),
-        models=ModelChooser(registry, settings.chat_model),
+        models=ModelChooser(registry, llm, settings.chat_model),
         sessions=sessions,
         runs=SpoolRunLog(LineageSpool(settings.lineage_spool_dir, DEPLOYMENT)),
     )

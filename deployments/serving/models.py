@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from deployments.serving.errors import Unavailable, UnknownModel
 from shared.contracts import BASE_ALIAS, CHALLENGER_ALIAS, CHAMPION_ALIAS, REGISTERED_MODEL
+from shared.llm.port import Llm, LlmError
 from shared.registry.port import ModelRegistry, ModelVersion, RegistryError
 
 log = logging.getLogger(__name__)
@@ -29,13 +30,42 @@ class ChosenModel:
 class ModelChooser:
     """Resolves what a user asks for to a model that the LLM server can be asked for."""
 
-    def __init__(self, registry: ModelRegistry, base_model: str) -> None:
-        self._registry, self._base_model = registry, base_model
+    def __init__(self, registry: ModelRegistry, llm: Llm, base_model: str) -> None:
+        self._registry, self._llm, self._base_model = registry, llm, base_model
         self._last_champion: ChosenModel | None = None
+        self.champion_is_lost = False
+        """Whether the provider didn't know the champion when it was last asked for."""
 
     def choose(self, asked: str) -> ChosenModel:
-        """`champion`, `challenger`, `base` or a version number. Raises UnknownModel and Unavailable."""
+        """`champion`, `challenger`, `base` or a version number. Raises UnknownModel and Unavailable.
+
+        A champion that the provider doesn't know (another provider, a lost state) counts as none while that is so.
+        """
         asked = asked.strip() or CHAMPION_ALIAS
+        chosen = self._resolve(asked)
+        served = chosen.version is None or self._is_served(chosen)
+        if asked == CHAMPION_ALIAS:
+            self.champion_is_lost = not served
+        if served:
+            return chosen
+        told = f"The provider doesn't know version {chosen.version} of the model ({chosen.model_id})"
+        if asked != CHAMPION_ALIAS:
+            raise UnknownModel(f"{told}. Choose {CHAMPION_ALIAS!r} or {BASE_ALIAS!r}.")
+        note = (
+            f"{told}, the champion: written with the base model. "
+            "Point to the provider that has it, or change an example and train a new one (`ghostwriter train start`)."
+        )
+        log.warning("%s", note)
+        return self._base(note)
+
+    def _is_served(self, chosen: ChosenModel) -> bool:
+        try:
+            return self._llm.knows_model(chosen.model_id)
+        except LlmError as error:  # who can't answer hasn't lost anything
+            log.warning("the provider can't say whether it has %s: %s", chosen.model_id, error)
+            return True
+
+    def _resolve(self, asked: str) -> ChosenModel:
         if asked == BASE_ALIAS:
             return self._base()
         if asked not in MODEL_CHOICES and not asked.isdecimal():

@@ -83,6 +83,11 @@ class Writer:
         self._read_voice, self._llm, self._embedding_model = read_voice, llm, embedding_model
         self._store, self._models, self._sessions, self._runs = store, models, sessions, runs
 
+    @property
+    def champion_is_lost(self) -> bool:
+        """Whether the provider didn't know the champion when a post last asked for it."""
+        return self._models.champion_is_lost
+
     def write(self, topic: str, model: str = "champion", author: str = "admin") -> Iterator[Event]:
         """Sources, then pieces, then the recorded post. Closing it early records nothing. Raises ServingError."""
         topic = check_topic(topic)

@@ -63,6 +63,15 @@ def test_write_asks_for_the_champion_and_shows_text_that_looks_like_markup(
     assert "knowledge://guides/assets.md" in command.out
 
 
+def test_write_says_when_it_is_not_quite_what_was_asked_for(command: Command, system: FakeSystem) -> None:
+    told = {"X-Ghostwriter-Note": "The provider doesn't know the champion."}
+    system.serving.answers["POST", "/api/posts"] = httpx.Response(200, json=POST, headers=told)
+    for arguments in (["write", "Assets"], ["write", "Assets", "--json"]):
+        assert command(*arguments) == 0
+        assert "doesn't know the champion" in command.err
+        assert "doesn't know the champion" not in command.out
+
+
 def test_audit_prints_exactly_the_promised_keys(command: Command) -> None:
     assert command.json("audit", "post", POST_ID) == {
         "post_id": POST_ID,

@@ -54,6 +54,22 @@ def test_note_travels_in_a_header(client: TestClient) -> None:
     assert "no champion" in answer.headers[NOTE_HEADER]
 
 
+def test_everyone_is_told_of_a_champion_that_the_provider_has_lost(
+    world: FakeWorld, client: TestClient
+) -> None:
+    world.registry.register(model_id="ft:“lost”", run_id="r", training_set="t", job_id="j")
+    world.registry.set_alias("champion", "1")
+    answer = client.post("/api/posts", json={"topic": "asset event"})
+    assert answer.json()["model"]["version"] is None
+    assert "doesn't know version 1" in answer.headers[NOTE_HEADER]
+    assert "base model" in client.get("/health").json()["notes"][0]
+    streamed = client.post("/api/posts?stream=true", json={"topic": "asset event"}).text.splitlines()
+    assert "doesn't know version 1" in json.loads(streamed[0])["note"]
+    world.llm.answers["ft:“lost”"] = "Field note: found."
+    client.post("/api/posts", json={"topic": "asset event"})
+    assert "notes" not in client.get("/health").json()
+
+
 def test_write_can_stream(client: TestClient) -> None:
     answer = client.post("/api/posts?stream=true", json={"topic": "asset event", "model": "base"})
     lines = [json.loads(line) for line in answer.text.splitlines()]

@@ -158,6 +158,42 @@ def test_registry_down_from_the_start_never_guesses(world: FakeWorld) -> None:
     assert write(world, model="base").post.model_alias == "base"
 
 
+def test_a_champion_that_the_provider_has_lost_counts_as_none_until_it_is_back(world: FakeWorld) -> None:
+    add_model(world, 1, "champion")
+    text = world.llm.answers.pop("tuned-1")  # another provider, or the server lost its state
+    finished = write(world)
+    assert (finished.post.model_version, finished.post.text) == (None, BASE_ANSWER)
+    assert "doesn't know version 1" in finished.model.note
+    assert world.desk.writer.champion_is_lost
+    with pytest.raises(UnknownModel, match="tuned-1"):
+        write(world, model="1")
+    world.llm.answers["tuned-1"] = text
+    finished = write(world)
+    assert (finished.post.model_version, finished.model.note) == ("1", "")
+    assert not world.desk.writer.champion_is_lost
+
+
+def test_a_champion_lost_while_the_registry_is_down_counts_as_none_too(world: FakeWorld) -> None:
+    add_model(world, 1, "champion")
+    write(world)
+    world.registry.down = True  # type: ignore[attr-defined]
+    del world.llm.answers["tuned-1"]
+    assert write(world).post.model_version is None
+
+
+def test_a_provider_that_cannot_say_dethrones_nobody(
+    world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_model(world, 1, "champion")
+
+    def fail() -> list[str]:
+        raise LlmError("it has no list of models")
+
+    monkeypatch.setattr(world.llm, "list_models", fail)
+    finished = write(world)
+    assert (finished.post.model_version, finished.model.note) == ("1", "")
+
+
 def test_lineage_names_inputs_outputs_and_versions_but_no_text(world: FakeWorld) -> None:
     add_model(world, 1, "champion")
     post = write(world, "asset event wakes").post
