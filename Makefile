@@ -1,7 +1,7 @@
 # Ghostwriter on one machine. Bare `make` prints the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo down status logs clean test check bench mutation lock secrets install
+.PHONY: help up demo down status logs clean test check bench bench-decision mutation lock secrets install
 
 # Settings come from the command line (make up PORT_OFFSET=100), the environment or .env, in this order.
 export STATE_DIR PORT_OFFSET GHOSTWRITER_CACHE_DIR PYTHON YES
@@ -25,7 +25,7 @@ stack := $(python) -m stack
 parts := $(if $(filter lineage,$(D)),main,main llm)
 
 help: ## what can be done here (this list)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: ## install and start everything, write a first post (D=ingest: that deployment and what it needs)
 	@stack/bootstrap.sh $(parts)
@@ -68,6 +68,10 @@ test: ## make check, then the integration, browser and end-to-end tests, on a st
 bench: ## measure the figures of docs/operations.md
 	@stack/bootstrap.sh main llm
 	@$(python) -m benchmarks
+
+bench-decision: ## measure how often the promotion rule errs, into docs/decision-rates.md
+	@stack/bootstrap.sh main
+	@$(python) -m benchmarks.decision_rates
 
 mutation: ## change the rules and see what the tests notice (M=deployments/training/decision.py: that module alone)
 	@stack/bootstrap.sh main

@@ -32,6 +32,10 @@ CONCURRENCY = 16
 than four."""
 
 
+class OvertakenError(RuntimeError):
+    """Things have changed since this was asked for, and there is nothing left to do; the message says what changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exam:
     """What a model wrote for the holdout, and the score of each post."""
@@ -205,8 +209,8 @@ def judge(
     return decision
 
 
-def crown_winner(judgements: Iterable[Judgement], registry: ModelRegistry) -> str:
-    """Make the winner the champion if its judgement still stands; empty, or why nothing moved.
+def crown_winner(judgements: Iterable[Judgement], registry: ModelRegistry) -> None:
+    """Make the winner the champion, or raise OvertakenError: its judgement no longer stands, and nothing moves.
 
     It stands while both aliases are where they were when it was given: a rollback, a newer challenger or a newer
     champion ends it. Several judgements are tries of one run; the first that stands counts. Twice is once.
@@ -216,9 +220,9 @@ def crown_winner(judgements: Iterable[Judgement], registry: ModelRegistry) -> st
         reason = _crown(judgement, registry)
         if not reason:
             log.info("version %s is the champion", judgement.challenger)
-            return ""
-        reasons.append(f"version {judgement.challenger} is not made the champion: {reason}")
-    return "; ".join(reasons) or "no judgement was handed over"
+            return
+        reasons.append(f"Version {judgement.challenger} is not made the champion: {reason}.")
+    raise OvertakenError(" ".join(reasons) or "No judgement was handed over.")
 
 
 def _crown(judgement: Judgement, registry: ModelRegistry) -> str:

@@ -13,7 +13,7 @@ from deployments.training.checking import Verdict, check_proposal
 from deployments.training.decision import Decision
 from deployments.training.jobs import Purchase
 from deployments.training.preparing import Prepared, prepare_examples
-from deployments.training.promotion import Judgement, crown_winner, find_pairing, judge
+from deployments.training.promotion import Judgement, OvertakenError, crown_winner, find_pairing, judge
 from deployments.training.proposals import Order, read_proposal
 from deployments.training.sets import read_holdout, read_lines
 from shared.settings import Settings
@@ -90,9 +90,11 @@ def choose(settings: Settings) -> str:
     return branch
 
 
-def compare(settings: Settings, run: str) -> tuple[Decision, Judgement] | None:
-    """Judge the challenger; the decision, and what a promotion would stand on. None where there is nothing to compare
-    any more. Raises VoiceError and LlmError."""
+def compare(settings: Settings, run: str) -> tuple[Decision, dict[str, Any]]:
+    """Judge the challenger; the decision, and what a promotion would stand on, for `crown`.
+
+    Raises OvertakenError where there is nothing to compare any more, VoiceError and LlmError.
+    """
     from pathlib import Path
 
     from deployments.training import records
@@ -101,7 +103,7 @@ def compare(settings: Settings, run: str) -> tuple[Decision, Judgement] | None:
     registry, llm = composition.create_registry(settings), composition.create_llm(settings)
     pairing = find_pairing(registry, llm)
     if pairing is None:
-        return None
+        raise OvertakenError("There is nothing to compare any more; the line above says why.")
     sessions = composition.create_ledger(settings)
     with sessions() as session:
         files = records.get_training_set(session, pairing.challenger.training_set)
@@ -117,13 +119,13 @@ def compare(settings: Settings, run: str) -> tuple[Decision, Judgement] | None:
         airflow_run=run,
     )
     champion = pairing.champion.version if pairing.champion else None
-    return decision, Judgement(pairing.challenger.version, champion)
+    return decision, asdict(Judgement(pairing.challenger.version, champion))
 
 
-def crown(settings: Settings, judgements: Iterable[dict[str, Any]]) -> str:
-    """Make the winner the champion; empty, or why nothing moved. Each judgement as `asdict` made it."""
+def crown(settings: Settings, judgements: Iterable[dict[str, Any]]) -> None:
+    """Make the winner the champion; each judgement as `compare` gave it. Raises OvertakenError where none stands."""
     given = [Judgement(**judgement) for judgement in judgements]
-    return crown_winner(given, composition.create_registry(settings))
+    crown_winner(given, composition.create_registry(settings))
 
 
 def release_failed_jobs(settings: Settings) -> int:

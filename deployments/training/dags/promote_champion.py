@@ -1,23 +1,20 @@
 """### 🏆 Promote champion
 
-Lets the challenger and the champion (or the base model, where there is no champion yet) write for the same frozen
-holdout with the same prompt, scores both, and promotes the challenger only when an exact paired test shows that it is
-better; the more challengers a holdout has seen, the more is asked of the next. A tie, NaN or too few pairs keep the
-champion, and a champion that the provider no longer knows counts as none. The decision, its numbers and both models'
-posts stand in MLflow whichever way it goes. The aliases move only if they are still where they were when it was judged;
-any task may be cleared.
-
-Runs when `fine_tune` has registered a challenger.
+Lets the challenger and the champion (the base model, where the provider knows no champion) write for the same frozen
+holdout with the same prompt. An exact paired test must show that the challenger is better, and each further one on that
+holdout has to show more. Decision, numbers and posts stand in MLflow. Aliases move only if they are still where they
+were then, so any task may be cleared. Runs when `fine_tune` has registered a challenger.
 """
 
 from typing import Any
 
 from airflow.sdk import TriggerRule, cross_downstream, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
 
 from deployments.training.defaults import CHALLENGER, CHAMPION, DAG_DEFAULTS
 from shared import contracts
 from shared.orchestration.datasets import dataset_asset
+
+ONE_JUDGED = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
 
 
 @dag(
@@ -46,39 +43,29 @@ def promote_champion() -> None:
         outlets=[dataset_asset(contracts.MODEL)],
     )
     def judge(run_id: str, ti: Any = None) -> str:
-        from dataclasses import asdict
-
         from deployments.training import tasks
         from deployments.training.mistakes import fail_at_once
         from shared.orchestration.recording import record_lineage
         from shared.settings import get_settings
 
         with fail_at_once():
-            judged = tasks.compare(get_settings(), run_id)
-        if judged is None:
-            raise AirflowSkipException("there is nothing to compare any more; the log above says why")
-        decision, judgement = judged
-        numbers = {"promoted": decision.promote, "pairs": decision.pairs}
-        record_lineage(outputs={contracts.MODEL: {"version": judgement.challenger}}, run=numbers)
-        ti.xcom_push(key="judgement", value=asdict(judgement))
+            decision, judgement = tasks.compare(get_settings(), run_id)
+        version, numbers = judgement["challenger"], {"promoted": decision.promote, "pairs": decision.pairs}
+        record_lineage(outputs={contracts.MODEL: {"version": version}}, run=numbers)
+        ti.xcom_push(key="judgement", value=judgement)
         return "promoted" if decision.promote else "kept"
 
-    @task(
-        task_display_name="🏆 Promoted",
-        outlets=[CHAMPION],
-        trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
-    )
+    @task(task_display_name="🏆 Promoted", outlets=[CHAMPION], trigger_rule=ONE_JUDGED)
     def promoted(ti: Any = None) -> None:
         from deployments.training import tasks
+        from deployments.training.mistakes import fail_at_once
         from shared.settings import get_settings
 
-        # A cleared run may hold the judgement of an earlier try beside the last: the one that still stands counts.
         judgements = ti.xcom_pull(task_ids=["no_champion", "compare"], key="judgement")
-        unmoved = tasks.crown(get_settings(), [judgement for judgement in judgements if judgement])
-        if unmoved:
-            raise AirflowSkipException(unmoved)
+        with fail_at_once():
+            tasks.crown(get_settings(), filter(None, judgements))
 
-    @task(task_display_name="🛡️ Kept", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+    @task(task_display_name="🛡️ Kept", trigger_rule=ONE_JUDGED)
     def kept() -> None:
         print("The challenger was not shown to be better; the numbers stand in MLflow.")
 

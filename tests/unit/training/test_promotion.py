@@ -8,7 +8,14 @@ import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.training.decision import Decision, level_of
-from deployments.training.promotion import Judgement, Pairing, crown_winner, find_pairing, judge
+from deployments.training.promotion import (
+    Judgement,
+    OvertakenError,
+    Pairing,
+    crown_winner,
+    find_pairing,
+    judge,
+)
 from deployments.training.sets import HoldoutExample
 from deployments.training.tracking.fake import FakeTracker
 from shared import contracts
@@ -211,7 +218,7 @@ def test_a_champion_that_the_provider_has_lost_counts_as_none(
     (logged,) = tracker.runs.values()
     assert "version 1" in json.loads(logged["files"]["decision.json"])["note"]
     assert pairing.champion is not None
-    assert crown_winner([Judgement("2", pairing.champion.version)], registry) == ""
+    crown_winner([Judgement("2", pairing.champion.version)], registry)
     assert version_of(registry, contracts.CHAMPION_ALIAS) == "2"
 
 
@@ -240,21 +247,21 @@ def test_the_winner_takes_the_alias_once(registry: FakeRegistry) -> None:
     registry.set_alias(contracts.CHAMPION_ALIAS, "1")
     registry.set_alias(contracts.CHALLENGER_ALIAS, "2")
     for _ in range(2):  # twice, as a retry would
-        assert crown_winner([Judgement("2", "1")], registry) == ""
+        crown_winner([Judgement("2", "1")], registry)
         assert version_of(registry, contracts.CHAMPION_ALIAS) == "2"
         assert version_of(registry, contracts.CHALLENGER_ALIAS) is None
 
 
 def test_a_first_champion_is_crowned(registry: FakeRegistry) -> None:
     registry.set_alias(contracts.CHALLENGER_ALIAS, "1")
-    assert crown_winner([Judgement("1", None)], registry) == ""
+    crown_winner([Judgement("1", None)], registry)
     assert version_of(registry, contracts.CHAMPION_ALIAS) == "1"
 
 
 def test_a_try_that_died_between_the_two_aliases_is_finished(registry: FakeRegistry) -> None:
     registry.set_alias(contracts.CHAMPION_ALIAS, "2")
     registry.set_alias(contracts.CHALLENGER_ALIAS, "2")
-    assert crown_winner([Judgement("2", "1")], registry) == ""
+    crown_winner([Judgement("2", "1")], registry)
     assert version_of(registry, contracts.CHALLENGER_ALIAS) is None
 
 
@@ -274,7 +281,8 @@ def test_nothing_moves_when_the_judgement_no_longer_stands(
     for alias, version in ((contracts.CHAMPION_ALIAS, champion), (contracts.CHALLENGER_ALIAS, challenger)):
         if version:
             registry.set_alias(alias, version)
-    assert told in crown_winner([Judgement("2", "1")], registry)
+    with pytest.raises(OvertakenError, match=told):
+        crown_winner([Judgement("2", "1")], registry)
     assert version_of(registry, contracts.CHAMPION_ALIAS) == champion
     assert version_of(registry, contracts.CHALLENGER_ALIAS) == challenger
 
@@ -282,5 +290,5 @@ def test_nothing_moves_when_the_judgement_no_longer_stands(
 def test_the_judgement_of_an_earlier_try_gives_way_to_the_one_that_stands(registry: FakeRegistry) -> None:
     registry.set_alias(contracts.CHAMPION_ALIAS, "1")
     registry.set_alias(contracts.CHALLENGER_ALIAS, "3")
-    assert crown_winner([Judgement("2", None), Judgement("3", "1")], registry) == ""
+    crown_winner([Judgement("2", None), Judgement("3", "1")], registry)
     assert version_of(registry, contracts.CHAMPION_ALIAS) == "3"
