@@ -5,10 +5,15 @@ It knows nothing of what the text says; facts are judged elsewhere.
 
 import re
 from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
 
-from shared.voice import Voice
+if TYPE_CHECKING:  # the voice asks this module whether its form can be kept
+    from shared.voice import Voice
 
 _HASHTAG = re.compile(r"#\w+")
+QUESTION_MARKS = "?؟？"
+"""Those of Arabic and Chinese type too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class FormScore:
         return sum(checks) / len(checks)
 
 
-def form_score(text: str, voice: Voice) -> FormScore:
+def form_score(text: str, voice: "Voice") -> FormScore:
     """Check a post against the voice; the words counted are those above the hashtag line."""
     body, tags = _split_hashtags(text)
     words = len(body.split())
@@ -43,8 +48,8 @@ def form_score(text: str, voice: Voice) -> FormScore:
     if not length:
         problems.append(f"has {words} words, not {voice.min_words} to {voice.max_words}")
 
-    questions = body.count("?")
-    closing_question = questions == 1 and body.endswith("?")
+    questions = sum(body.count(mark) for mark in QUESTION_MARKS)
+    closing_question = questions == 1 and body.endswith(tuple(QUESTION_MARKS))
     if not closing_question:
         problems.append(
             f"has {questions} question marks; exactly one must end the last sentence before the hashtags"
@@ -64,6 +69,21 @@ def form_score(text: str, voice: Voice) -> FormScore:
             f" one of them {' or '.join(voice.hashtags)}, and have none elsewhere"
         )
     return FormScore(opener, length, closing_question, hashtags, words, tuple(problems))
+
+
+def compose_example(voice: "Voice") -> str:
+    """The shortest post of this form: the opener, as many words as must be, a question mark, all signature hashtags.
+
+    Where this breaks a rule of the voice, every post that a model or a person could write does.
+    """
+    opening = voice.opener.split()
+    filler = ["word"] * (voice.min_words - len(opening))
+    body = " ".join([voice.opener, *filler]) + "?"
+    known = {tag.casefold() for tag in voice.hashtags}
+    others = (tag for number in count(1) if (tag := f"#Tag{number}").casefold() not in known)
+    missing = voice.format.min_hashtags - len(voice.hashtags)
+    tags = [*voice.hashtags, *(next(others) for _ in range(missing))]
+    return f"{body}\n\n{' '.join(tags)}"
 
 
 def _split_hashtags(text: str) -> tuple[str, list[str]]:

@@ -5,15 +5,22 @@ It knows no prompt wording and no model; `shared.form` checks a text against it.
 
 import re
 import tomllib
+import unicodedata
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from shared.form import QUESTION_MARKS, compose_example, form_score
+
 NonEmpty = Annotated[str, Field(min_length=1)]
 _SECTIONS = frozenset({"format", "picture", "budget", "retrieval", "topics"})
 _HASHTAG = re.compile(r"#\w+")
+_WITHOUT_SPACES = frozenset(
+    {"burmese", "cantonese", "chinese", "japanese", "khmer", "lao", "mandarin", "myanmar", "thai", "tibetan"}
+)
+_SCRIPTS_WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "KHMER", "LAO", "MYANMAR", "THAI", "TIBETAN")
 
 
 class VoiceError(ValueError):
@@ -30,7 +37,7 @@ class Format(_Section):
 
     rules: NonEmpty
     min_hashtags: int = Field(default=2, ge=0)
-    max_hashtags: int = Field(default=3, ge=0)
+    max_hashtags: int = Field(default=3, ge=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> "Format":
@@ -86,18 +93,52 @@ class Voice(_Section):
     retrieval: Retrieval = Retrieval()
     topics: Topics
 
+    @field_validator("opener")
+    @classmethod
+    def _opens(cls, opener: str) -> str:
+        for mark in (*QUESTION_MARKS, "#"):
+            if mark in opener:
+                place = (
+                    "its last line has hashtags" if mark == "#" else "its one question is the last sentence"
+                )
+                raise ValueError(f"leave {mark!r} out: {place}, so no post could begin like this")
+        return opener
+
+    @field_validator("language")
+    @classmethod
+    def _has_spaces(cls, language: str) -> str:
+        named = _WITHOUT_SPACES & set(re.findall(r"\w+", language.casefold()))
+        if named or any(unicodedata.name(sign, "").startswith(_SCRIPTS_WITHOUT_SPACES) for sign in language):
+            raise ValueError(
+                f"{language!r} is written without spaces, and min_words and max_words count what stands between them; "
+                "choose another language, or have shared/form.py count otherwise"
+            )
+        return language
+
     @field_validator("hashtags")
     @classmethod
     def _are_hashtags(cls, hashtags: tuple[str, ...]) -> tuple[str, ...]:
         for hashtag in hashtags:
             if not _HASHTAG.fullmatch(hashtag):
                 raise ValueError(f"{hashtag!r} is not one hashtag; write it like '#FieldNotes'")
+        if len({hashtag.casefold() for hashtag in hashtags}) < len(hashtags):
+            raise ValueError("one of them stands there twice; a post's hashtags differ")
         return hashtags
 
     @model_validator(mode="after")
     def _ordered(self) -> "Voice":
         if self.min_words > self.max_words:
             raise ValueError(f"min_words {self.min_words} is above max_words {self.max_words}")
+        words, tags, most = len(self.opener.split()), len(self.hashtags), self.format.max_hashtags
+        if words > self.max_words:
+            raise ValueError(f"opener has {words} words, above max_words {self.max_words}; shorten it")
+        if tags > most:  # the prompt asks for all of them
+            raise ValueError(
+                f"hashtags names {tags}, above [format] max_hashtags {most}; take some out or raise it"
+            )
+        problems = form_score(compose_example(self), self).problems
+        if problems:
+            raise ValueError(f"no post can have this form, whatever it says: it {'; it '.join(problems)}")
         return self
 
 

@@ -65,5 +65,11 @@ def test_each_broken_rule_costs_a_quarter(voice: Voice, old: str, new: str, brok
     assert len(score.problems) == 1
 
 
+@pytest.mark.parametrize("mark", ["؟", "？"])
+def test_other_scripts_have_their_own_question_mark(voice: Voice, mark: str) -> None:
+    assert form_score(GOOD.replace("?", mark), voice).problems == ()
+    assert not form_score(GOOD.replace("words.", f"words{mark}"), voice).closing_question
+
+
 def test_an_empty_text_scores_nothing(voice: Voice) -> None:
     assert form_score("", voice).score == 0.0

@@ -1,11 +1,14 @@
 """Loading a voice file: good ones, and what each bad one says."""
 
+import random
+import tomllib
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from shared.voice import VoiceError, load_voice
+from shared.form import compose_example, form_score
+from shared.voice import Voice, VoiceError, load_voice
 
 MINIMAL = """
 [voice]
@@ -26,6 +29,9 @@ price_per_million_tokens = 3.0
 [topics]
 suggested = ["Assets"]
 """
+
+_TABLES = tomllib.loads(MINIMAL)
+VOICE = {**_TABLES.pop("voice"), **_TABLES}
 
 
 def write(folder: Path, text: str) -> Path:
@@ -72,6 +78,35 @@ def test_a_voice_is_frozen(tmp_path: Path) -> None:
         ),
         ('suggested = ["Assets"]', "suggested = []", "[topics] suggested: Tuple should have at least 1 item"),
         ('[topics]\nsuggested = ["Assets"]', "", "[topics]: Field required"),
+        ('"Field note:"', '"Field note?"', "[voice] opener: Value error, leave '?' out"),
+        ('"Field note:"', '"هل تعلم؟"', "[voice] opener: Value error, leave '؟' out"),
+        ('"Field note:"', '"#1 note:"', "[voice] opener: Value error, leave '#' out"),
+        (
+            '"Field note:"',
+            f'"{"so " * 21}"',
+            "[voice]: Value error, opener has 21 words, above max_words 20; shorten",
+        ),
+        (
+            '["#FieldNotes"]',
+            '["#A", "#B", "#C", "#D"]',
+            "[voice]: Value error, hashtags names 4, above [format] max_hashtags 3; take",
+        ),
+        ('["#FieldNotes"]', '["#Notes", "#notes"]', "[voice] hashtags: Value error, one of them stands"),
+        (
+            'rules = "Short."',
+            'rules = "Short."\nmin_hashtags = 0\nmax_hashtags = 0',
+            "[format] max_hashtags: Input should be greater than or equal to 1",
+        ),
+        (
+            'opener = "Field note:"',
+            'opener = "Field note:"\nlanguage = "Simplified Chinese"',
+            "[voice] language: Value error, 'Simplified Chinese' is written without spaces",
+        ),
+        (
+            'opener = "Field note:"',
+            'opener = "Field note:"\nlanguage = "日本語"',
+            "[voice] language: Value error, '日本語' is written without spaces",
+        ),
         ("[voice]\n", "", "description: stands in no table"),
         ("[format]", "[voice.format]", "[voice.format]: write this table as [format]"),
         ("[topics]", "[topics", "not valid TOML"),
@@ -84,6 +119,43 @@ def test_a_wrong_file_is_refused_with_file_and_key(tmp_path: Path, old: str, new
         load_voice(path)
     assert str(path) in str(caught.value)
     assert expected in str(caught.value)
+
+
+def test_each_voice_that_is_taken_can_be_kept() -> None:
+    """Drawn voices, most of them odd: either one is refused, or the plainest post of its form has the form."""
+    draw = random.Random(20)
+    taken = 0
+    for _ in range(3000):
+        low, high = sorted((draw.randint(1, 12), draw.randint(1, 12)))
+        tags = draw.sample(["#A", "#a", "#Tag1", "#tag2", "#Tag3", "#Ü_1"], draw.randint(1, 4))
+        changes = {
+            "opener": draw.choice(
+                ["Note:", "Why?", "a b c", "What? Now:", "one\ntwo", "# x", "؟", "! ¿a", "-"]
+            ),
+            "min_words": low,
+            "max_words": high,
+            "hashtags": tags,
+            "language": draw.choice(["English", "Deutsch", "Thai", "한국어", "العربية", "ไทย"]),
+            "format": {
+                "rules": "Short.",
+                "min_hashtags": draw.randint(0, 4),
+                "max_hashtags": draw.randint(0, 5),
+            },
+        }
+        try:
+            voice = Voice.model_validate({**VOICE, **changes})
+        except ValidationError:
+            continue
+        taken += 1
+        assert form_score(compose_example(voice), voice).problems == ()
+        assert voice.language not in ("Thai", "ไทย")
+    assert 50 < taken < 2950
+
+
+@pytest.mark.parametrize("language", ["한국어", "Tiếng Việt", "English", "العربية", "हिन्दी"])
+def test_a_language_with_spaces_is_taken(tmp_path: Path, language: str) -> None:
+    text = MINIMAL.replace('opener = "Field note:"', f'opener = "Field note:"\nlanguage = "{language}"')
+    assert load_voice(write(tmp_path, text)).language == language
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
