@@ -18,7 +18,7 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How an answer is drawn from the model; the parameters are OpenAI's, without chance unless asked for."""
+    """How an answer is drawn from the model; the parameters are OpenAI's, the likeliest words by default."""
 
     max_tokens: int
     temperature: float = 0.0
