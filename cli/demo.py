@@ -128,8 +128,7 @@ def wait_for_champion(
         idle_since = (idle_since or elapsed) if progress.idle_after else None
         if idle_since is not None and elapsed - idle_since >= IDLE_SECONDS:
             raise CommandError(
-                f"Training ended with {progress.idle_after}, without a model: its log at "
-                f"{connection.settings.training_url} says why (nothing due, a bad example, over budget)."
+                f"Training ended with {progress.idle_after}, without a model. {progress.text}."
             )
         if elapsed >= timeout:
             raise CommandError(

@@ -3,9 +3,7 @@
 It knows no example, job or score; the training deployment does.
 """
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import uuid4
 
 import typer
 
@@ -14,11 +12,13 @@ from cli.knowledge import APPEAR_WITHIN
 from cli.models import describe_version
 from cli.output import CommandError, JsonOption, Progress, print_json, print_table, show_progress
 from cli.runs import Run, read_run, require_success, wait_for_new_runs
-from cli.training_progress import require_no_blocker
+from cli.training_progress import explain_end, require_no_blocker
 from shared import contracts
 
 app = typer.Typer(help="The training pipeline.", no_args_is_help=True)
 CHAIN = (contracts.PREPARE_DAG, contracts.FINE_TUNE_DAG, contracts.PROMOTE_DAG)
+FIRST = (contracts.START_TRAINING_DAG, contracts.PREPARE_DAG)
+"""These always run."""
 NEXT_WITHIN = 20.0
 """Seconds in which a finished Dag must have woken the next one; later means that nothing was due."""
 SHOWN_RUNS = 10
@@ -31,29 +31,27 @@ def start(
     timeout: Annotated[float, typer.Option(min=1, help="Give up waiting after this many seconds.")] = 1800,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell the training deployment that the examples changed."""
+    """Train now: what is due, and what failed or was cancelled once more."""
     connection = get_connection(ctx)
-    known = {dag_id: list_known(connection, dag_id) for dag_id in CHAIN}
-    key = uuid4().hex
-    connection.training.post_asset_event(
-        contracts.EXAMPLES_ASSET,
-        {contracts.IDEMPOTENCY_KEY: key, "asked_at": datetime.now(UTC).isoformat(timespec="seconds")},
-    )
-    answer: dict[str, Any] = {"asset": contracts.EXAMPLES_ASSET, contracts.IDEMPOTENCY_KEY: key}
+    known = {dag_id: list_known(connection, dag_id) for dag_id in (contracts.START_TRAINING_DAG, *CHAIN)}
+    run_id = connection.training.trigger(contracts.START_TRAINING_DAG)
+    answer: dict[str, Any] = {"dag_id": contracts.START_TRAINING_DAG, "run_id": run_id}
     if not wait:
         print_json(answer) if as_json else typer.echo(
-            "Training is awake. `ghostwriter train status` follows it."
+            "Training is awake; a job that failed or was cancelled is tried again. "
+            "`ghostwriter train status` follows it."
         )
         return
     with show_progress("Waking the training deployment", quiet=as_json) as say:
         runs = wait_for_chain(connection, known, timeout=timeout, say=say)
     require_success(runs, connection.settings.training_url, connection.training.explain_failure)
     require_no_blocker(connection.training, runs)
+    outcome = describe_reached(connection, runs[-1])
     if as_json:
-        print_json(answer | {"runs": [vars(run) for run in runs]} | describe_training(connection))
+        told = {"outcome": outcome, "runs": [vars(run) for run in runs]}
+        print_json(answer | told | describe_training(connection))
         return
-    reached = runs[-1].dag_id
-    typer.echo("Decided." if reached == contracts.PROMOTE_DAG else f"Nothing is due after {reached}.")
+    typer.echo(outcome)
     _print_champion(connection)
 
 
@@ -94,20 +92,30 @@ def describe_training(connection: Connection) -> dict[str, Any]:
     }
 
 
+def describe_reached(connection: Connection, last: Run) -> str:
+    """What came of it, by the run that ended last."""
+    if last.dag_id == contracts.PROMOTE_DAG:
+        return "Decided."
+    return explain_end(connection.training, last) or (
+        f"{last.dag_id} is done, but the next Dag has not started yet: is it paused at "
+        f"{connection.settings.training_url}? `ghostwriter train status` follows it."
+    )
+
+
 def wait_for_chain(
     connection: Connection, known: dict[str, frozenset[str]], *, timeout: float, say: Progress
 ) -> list[Run]:
-    """The runs of each Dag of the chain, up to where nothing more is due or one failed."""
+    """The start's run and those of each Dag of the chain, up to where nothing more is due or one failed."""
     reached: list[Run] = []
-    for dag_id in CHAIN:
+    for dag_id in known:
         runs = wait_for_new_runs(
             lambda dag_id=dag_id: connection.training.list_dag_runs(dag_id),  # type: ignore[misc]
             known[dag_id],
             timeout=timeout,
-            appear_within=NEXT_WITHIN if reached else APPEAR_WITHIN,
+            appear_within=APPEAR_WITHIN if dag_id in FIRST else NEXT_WITHIN,
             say=say,
         )
-        if not runs and not reached:
+        if not runs and dag_id in FIRST:
             raise CommandError(
                 f"The training deployment started no run: is {dag_id} paused at "
                 f"{connection.settings.training_url}? `ghostwriter stack status` shows its scheduler."

@@ -11,8 +11,11 @@ from cli.connection import Airflow
 from cli.output import CommandError
 from cli.runs import Run, read_run
 from shared import contracts
+from shared.airflow import AirflowError
 
 SHOWN_REASONS = 10
+PREPARE_ENDS = {"nothing_due": "Nothing is due", "no_knowledge_base": "Nothing can be prepared"}
+"""Tasks in which `prepare_examples` ends well although `fine_tune` does not follow."""
 ACTIVE_TASKS = frozenset({"running", "deferred", "queued", "up_for_retry", "awaiting_input"})
 
 
@@ -49,6 +52,8 @@ def describe_progress(
     if last.dag_id == chain[-1]:
         return TrainingProgress(f"{last.dag_id} is done", decided=True)
     require_no_blocker(training, [last])
+    if end := explain_end(training, last):
+        return TrainingProgress(end, idle_after=last.dag_id)
     return TrainingProgress(f"{last.dag_id} is done, the next one is about to start", idle_after=last.dag_id)
 
 
@@ -67,6 +72,21 @@ def require_no_blocker(training: Airflow, runs: Iterable[Run]) -> None:
                     f"Nothing was trained ({task['task_id']}): {shown}{more}. "
                     "Mend it, then `ghostwriter train start`."
                 )
+
+
+def explain_end(training: Airflow, run: Run) -> str:
+    """Why nothing follows a run of `prepare_examples`, in its own words; empty where something does."""
+    if run.dag_id != contracts.PREPARE_DAG or run.state != "success":
+        return ""
+    states = {task["task_id"]: task["state"] for task in training.list_task_instances(run.dag_id, run.run_id)}
+    for task_id, meaning in PREPARE_ENDS.items():
+        if states.get(task_id) == "success":
+            try:
+                reason = training.read_xcom(run.dag_id, run.run_id, "prepare", "reason")
+            except AirflowError:  # a run of an older version left none
+                reason = "the log of prepare says why"
+            return f"{meaning}: {reason}"
+    return ""
 
 
 def _describe_run(training: Airflow, run: Run, list_jobs: Callable[[], Iterable[Mapping[str, Any]]]) -> str:

@@ -94,6 +94,11 @@ class AirflowApi:
             str(line["event"]) for line in lines if isinstance(line, Mapping) and line.get("level") == "error"
         ]
 
+    def read_xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+        """What a task of a run left under a key."""
+        task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        return self._call("GET", f"{task}/xcomEntries/{key}")["value"]
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a Dag by hand; its run id."""
         body = {"logical_date": None, "conf": dict(conf or {})}

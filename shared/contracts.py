@@ -49,6 +49,8 @@ PREPARE_DAG: Final = "prepare_examples"
 FINE_TUNE_DAG: Final = "fine_tune"
 PROMOTE_DAG: Final = "promote_champion"
 START_TRAINING_DAG: Final = "start_training"
+TRY_AGAIN: Final = "`ghostwriter train start` or the Dag start_training tries again"
+"""What a person can do about a fine-tuning job that came to nothing; nothing else buys another."""
 INGEST_DAGS: Final = (INGEST_DAG, CLEAR_DAG)
 TRAINING_DAGS: Final = (PREPARE_DAG, FINE_TUNE_DAG, PROMOTE_DAG, START_TRAINING_DAG)
 MANUAL_DAGS: Final = frozenset({CLEAR_DAG})

@@ -1,6 +1,7 @@
 """Starts the training pipeline from outside: `python -m deployments.training.notify [KEY]`.
 
 It knows no Dag: it posts the event "the examples have changed" and the Dag `prepare_examples` finds out what is due.
+Scripts may call it as often as they like: a job that failed or was cancelled is bought again by a person alone.
 The same with curl, from the folder of the repository (the password is that of the service user):
 
     URL=http://127.0.0.1:8081
@@ -38,7 +39,10 @@ def main() -> None:
         notify(settings, sys.argv[1] if len(sys.argv) > 1 else str(uuid4()))
     except AirflowError as error:
         sys.exit(str(error))
-    print(f"Posted; {settings.training_url}/dags/{contracts.PREPARE_DAG} shows what is due.")
+    print(
+        f"Posted; {settings.training_url}/dags/{contracts.PREPARE_DAG} shows what is due. "
+        f"A job that failed or was cancelled is left as it is: {contracts.TRY_AGAIN}."
+    )
 
 
 if __name__ == "__main__":

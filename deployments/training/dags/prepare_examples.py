@@ -7,11 +7,14 @@ prepared: a later change of the knowledge base alone buys no new job.
 Runs when the knowledge base or the examples have changed, and once a day. Ends in one of
 
 - **hand_over**: there is something to train or to complain about, `fine_tune` checks it;
-- **nothing_due**: this training set has had its job;
+- **nothing_due**: this training set has its model already, or its job failed and waits for a person (the log says
+  which): `ghostwriter train start` or the Dag `start_training` tries again;
 - **no_knowledge_base**: ingest has not finished yet; its event starts this Dag again.
 
 A mistake in `content/voice.toml` fails it at once; the log names the key.
 """
+
+from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, task
 
@@ -35,7 +38,7 @@ def prepare_examples() -> None:
         inlets=[dataset_asset(contracts.EXAMPLES), dataset_asset(contracts.CHUNKS)],
         outlets=[dataset_asset(contracts.TRAINING_SET)],
     )
-    def prepare(run_id: str) -> str:
+    def prepare(run_id: str, ti: Any = None) -> str:
         from deployments.training import tasks
         from deployments.training.mistakes import fail_at_once
         from shared.orchestration.recording import record_lineage
@@ -49,6 +52,7 @@ def prepare_examples() -> None:
             outputs={contracts.TRAINING_SET: frozen} if prepared.training_set else {},
             run={"outcome": prepared.outcome},
         )
+        ti.xcom_push(key="reason", value=prepared.reason)
         return "hand_over" if prepared.outcome == "training_set" else prepared.outcome
 
     @task(task_display_name="📦 Hand over", outlets=[TRAINING_SET])
@@ -56,14 +60,12 @@ def prepare_examples() -> None:
         """Its event starts `fine_tune`."""
 
     @task(task_display_name="💤 Nothing due")
-    def nothing_due() -> None:
-        print("Examples, prompt and settings have had their job already; nothing is due.")
+    def nothing_due(ti: Any = None) -> None:
+        print(f"Nothing is due: {ti.xcom_pull(task_ids='prepare', key='reason')}")
 
     @task(task_display_name="📭 No knowledge base")
-    def no_knowledge_base() -> None:
-        print(
-            "The knowledge base is empty or not finished; the event of the next ingest run starts this Dag again."
-        )
+    def no_knowledge_base(ti: Any = None) -> None:
+        print(f"Nothing can be prepared: {ti.xcom_pull(task_ids='prepare', key='reason')}")
 
     prepare() >> [hand_over(), nothing_due(), no_knowledge_base()]
 

@@ -1,7 +1,8 @@
 """### ▶️ Start training
 
-By hand: lets failed or cancelled jobs be tried again and starts the pipeline as if the examples had changed. From
-outside, `python -m deployments.training.notify` (or the `curl` in its docstring) does the same.
+By hand: lets failed or cancelled jobs be tried again, and starts the pipeline as if the examples had changed.
+`ghostwriter train start` triggers this Dag. A script that only has news of the examples posts their event
+(`python -m deployments.training.notify`, or the `curl` in its docstring): that buys no job again that failed.
 """
 
 from airflow.sdk import dag, task

@@ -55,6 +55,7 @@ class FakeAirflow:
         self.runs: dict[str, list[dict[str, Any]]] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.blocker = ""
+        self.end, self.reason = "hand_over", ""  # how prepare_examples ends, and why
 
     def add_run(self, dag_id: str, state: str) -> None:
         number = sum(len(runs) for runs in self.runs.values())
@@ -77,7 +78,12 @@ class FakeAirflow:
                 {"task_id": "fine_tune", "state": "skipped"},
                 {"task_id": self.blocker, "state": "success"},
             ]
+        if dag_id == contracts.PREPARE_DAG:
+            return [{"task_id": task_id, "state": "success"} for task_id in ("prepare", self.end)]
         return [{"task_id": "prepare", "state": "success"}, {"task_id": "fine_tune", "state": "deferred"}]
+
+    def read_xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+        return {("prepare", "reason"): self.reason}[task_id, key]
 
     def list_log_errors(self, dag_id: str, run_id: str, task_id: str) -> list[str]:
         return [f"{task_id}: train/a.md:1: no front matter", f"{task_id}: train/b.md: it is binary"]
@@ -85,12 +91,18 @@ class FakeAirflow:
     def explain_failure(self, dag_id: str, run_id: str) -> str:
         return "prepare: the disk is full"
 
-    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> None:
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
         self.calls.append(("trigger", dag_id))
         self.add_run(dag_id, self.end_state)
+        if dag_id == contracts.START_TRAINING_DAG:  # its outlet is the examples' event
+            self._wake()
+        return str(self.runs[dag_id][-1]["dag_run_id"])
 
     def post_asset_event(self, asset_uri: str, extra: dict[str, Any]) -> None:
         self.calls.append(("event", asset_uri, extra))
+        self._wake()
+
+    def _wake(self) -> None:
         for dag_id in self.wakes:
             self.add_run(dag_id, self.end_state)
 

@@ -123,11 +123,32 @@ def test_train_status_prints_exactly_the_promised_keys(command: Command, system:
     assert "champion: version 1" in command.out
 
 
-def test_train_start_posts_the_examples_event_with_a_key(command: Command, system: FakeSystem) -> None:
+def test_train_start_lets_what_failed_be_tried_again(command: Command, system: FakeSystem) -> None:
+    """The Dag releases failed and cancelled jobs before it tells of the examples; the event alone releases nothing."""
     answer = command.json("train", "start")
-    (event,) = system.training.calls
-    assert event[:2] == ("event", contracts.EXAMPLES_ASSET)
-    assert event[2][contracts.IDEMPOTENCY_KEY] == answer[contracts.IDEMPOTENCY_KEY]  # type: ignore[index]
+    assert system.training.calls == [("trigger", contracts.START_TRAINING_DAG)]
+    (run,) = system.training.runs[contracts.START_TRAINING_DAG]
+    assert answer == {"dag_id": contracts.START_TRAINING_DAG, "run_id": run["dag_run_id"]}
+
+
+def test_train_start_says_why_nothing_is_due(
+    command: Command, system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.train.NEXT_WITHIN", 0.0)
+    system.training.wakes = (contracts.PREPARE_DAG,)
+    system.training.end, system.training.reason = "nothing_due", "training set 1 has version 3 (job ftjob-1)"
+    assert command("train", "start", "--wait") == 0
+    assert "Nothing is due: training set 1 has version 3 (job ftjob-1)" in command.out
+
+
+def test_train_start_does_not_take_a_late_dag_for_nothing_due(
+    command: Command, system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.train.NEXT_WITHIN", 0.0)
+    system.training.wakes = (contracts.PREPARE_DAG,)
+    assert command("train", "start", "--wait") == 0
+    assert "Nothing is due" not in command.out
+    assert "the next Dag has not started yet" in command.out
 
 
 def test_train_start_says_why_nothing_was_trained(command: Command, system: FakeSystem) -> None:
