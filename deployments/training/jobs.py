@@ -5,21 +5,34 @@ It knows neither Airflow nor how the wait between the two halves is done.
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.training import records
-from deployments.training.proposals import Order
+from deployments.training.proposals import Order, name_job
 from deployments.training.results import Point, ResultError, decode_results, draw_curve, parse_results
 from deployments.training.tracking.port import Tracker
-from deployments.training.tuning.port import CANCELLED, FAILED, TuningApi, TuningJob
+from deployments.training.tuning.port import (
+    CANCELLED,
+    FAILED,
+    TuningApi,
+    TuningError,
+    TuningJob,
+    TuningUnavailableError,
+    UnknownJobError,
+)
 from shared import contracts
-from shared.ledger.models import TrainingSet
+from shared.ledger.models import FineTuningJob, as_utc, utc_now
 from shared.registry.port import ModelRegistry, ModelVersion
 
 log = logging.getLogger(__name__)
+
+ANSWER_WITHIN = timedelta(minutes=2)
+"""A provider may take this long to list a job whose creation it did not answer; the retries outlast it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +45,73 @@ class Purchase:
     currency: str
 
 
-def attach_or_create(order: Order, sessions: sessionmaker[Session], tuning: TuningApi) -> TuningJob:
+class JobEndedError(TuningError):
+    """The order's job failed or was cancelled, and no person has asked for another; the message says how to."""
+
+
+def attach_or_create(
+    order: Order, sessions: sessionmaker[Session], tuning: TuningApi, *, replace: bool = False
+) -> TuningJob:
     """The order's job: the one in the ledger, else our own at the provider, else a new one.
 
-    A job that failed or was cancelled is replaced: whoever calls this again wants it done.
+    One that is recorded as failed or cancelled raises JobEndedError, unless a person wants it `replace`d. Whether the
+    question for a new job was answered is in the ledger too: after a crash in between, the provider has
+    `ANSWER_WITHIN` to list the job before another is asked for, and until then TuningUnavailableError is raised.
     """
     with sessions.begin() as session:
         row = records.reserve_job(session, order)
-        job = tuning.retrieve_job(row.job_id) if row.job_id else None
-        if job is not None and job.status in (FAILED, CANCELLED):
-            log.warning(
-                "job %s has %s (%s): it is replaced", job.id, job.status, job.error or "no reason given"
-            )
-            job = None
-        if job is None and (job := tuning.find_job(order)):
-            log.info("job %s was created by an earlier try: attached", job.id)
+        if row.status in (FAILED, CANCELLED):
+            if not replace:
+                raise JobEndedError(f"{_explain_failure(row)}; clearing this task does, too")
+            log.warning("%s: it is replaced, as a person asked", records.describe_failure(row))
+            records.empty_row(row)
+        job = tuning.retrieve_job(row.job_id) if row.job_id else tuning.find_job(order)
         if job is None:
-            files = records.get_training_set(session, order.training_set)
-            job = _create_job(order, files, tuning)
-        records.attach_job(row, job)
+            files = _upload_files(session, order, tuning)
+            asked_at = _ask(row)
+        elif row.job_id and row.job_id != job.id:
+            raise TuningError(f"The provider was asked for job {row.job_id} and answered with {job.id}.")
+        else:
+            records.attach_job(row, job)
+    if job is None:
+        job = _create_job(order, files, asked_at, sessions, tuning)
+    if not _is_named(job, order.metadata):
+        raise TuningError(f"Job {job.id} is not ours: it carries {dict(job.metadata)}. Look at the provider.")
     log.info("job %s: %s", job.id, job.status)
     return job
+
+
+def release_failed_jobs(sessions: sessionmaker[Session], tuning: TuningApi) -> int:
+    """A person's wish: jobs that came to nothing may be tried again; how many there were.
+
+    Of a job whose end nobody has recorded the provider is asked first: it may have been cancelled there, or be gone.
+    """
+    with sessions.begin() as session:
+        for row in records.find_unsettled_jobs(session):
+            try:
+                job = tuning.retrieve_job(str(row.job_id))
+            except UnknownJobError as error:
+                log.warning("%s: it is forgotten", error)
+                row.status = FAILED
+                continue
+            if job.fruitless or not _is_named(job, name_job(row.training_set, row.settings_digest)):
+                records.finish_job(row, job)
+        return records.release_failed_jobs(session)
+
+
+def stop_job(job_id: str, sessions: sessionmaker[Session], tuning: TuningApi, tracker: Tracker) -> None:
+    """Stop paying for a job that a person has given up. One that was faster stays: the next run registers its model."""
+    tuning.cancel_job(job_id)
+    job = tuning.retrieve_job(job_id)
+    if not job.fruitless:
+        log.warning("job %s is %s all the same", job_id, job.status)
+        return
+    with sessions.begin() as session:
+        row = records.find_job_by_id(session, job_id)
+        if row is not None:
+            records.finish_job(row, job)
+    if row is not None and row.mlflow_run_id:
+        tracker.close_run(row.mlflow_run_id, failed=True)
 
 
 def open_run(
@@ -92,8 +151,8 @@ def record_result(
 ) -> ModelVersion:
     """Log results, curve, cost and data of a job that succeeded; register its model as challenger."""
     order = purchase.order
-    if not job.fine_tuned_model:
-        raise ValueError(f"Job {job.id} succeeded but names no model; look at it at the provider.")
+    if job.fruitless or job.fine_tuned_model is None:
+        raise ValueError(f"Job {job.id} has {job.status} and names no model: there is nothing to register.")
     seconds = float(job.finished_at - job.created_at) if job.finished_at else None
     tokens = job.trained_tokens or purchase.tokens * order.n_epochs
     log.info("model %s, %d tokens trained, %s s", job.fine_tuned_model, tokens, seconds)
@@ -113,8 +172,7 @@ def record_result(
         registry.set_alias(contracts.CHALLENGER_ALIAS, version.version)
     with sessions.begin() as session:
         row = records.reserve_job(session, order)
-        records.finish_job(row, job, seconds)
-        row.model_version = version.version
+        records.finish_job(row, job, model_version=version.version, seconds=seconds)
     tracker.close_run(run_id)
     log.info("version %s of %s is the challenger", version.version, contracts.REGISTERED_MODEL)
     return version
@@ -122,23 +180,69 @@ def record_result(
 
 def record_failure(
     order: Order, job: TuningJob, run_id: str, sessions: sessionmaker[Session], tracker: Tracker
-) -> None:
-    """Note that the job failed or was cancelled."""
+) -> str:
+    """Note that the job came to nothing; why, and what a person can do."""
     with sessions.begin() as session:
-        records.finish_job(records.reserve_job(session, order), job, None)
+        row = records.reserve_job(session, order)
+        records.finish_job(row, job)
+        explained = _explain_failure(row)
     tracker.close_run(run_id, failed=True)
+    return explained
 
 
-def _create_job(order: Order, files: TrainingSet, tuning: TuningApi) -> TuningJob:
-    started = time.monotonic()
+def _explain_failure(row: FineTuningJob) -> str:
+    return f"{records.describe_failure(row)}; {contracts.TRY_AGAIN}"
+
+
+def _is_named(job: TuningJob, metadata: Mapping[str, str]) -> bool:
+    """Whether nothing says that the job is another's; some providers keep no metadata."""
+    return all(job.metadata.get(key, value) == value for key, value in metadata.items())
+
+
+def _ask(row: FineTuningJob) -> datetime:
+    """Note that a job is about to be asked for; when."""
+    now = utc_now()
+    if row.asked_at is not None and now < (again := as_utc(row.asked_at) + ANSWER_WITHIN):
+        raise TuningUnavailableError(
+            f"A job was asked for at {row.asked_at:%H:%M:%S} and no answer came; the provider lists none yet. "
+            f"Not before {again:%H:%M:%S} UTC is another asked for."
+        )
+    row.asked_at = now
+    return now
+
+
+def _upload_files(session: Session, order: Order, tuning: TuningApi) -> tuple[str, str]:
+    files = records.get_training_set(session, order.training_set)
     # The digest in the name lets a retry find the file again, and says at the provider what it is.
     stem = order.training_set[:16]
-    training = tuning.upload_file(Path(files.train_file), f"{stem}-train.jsonl")
-    validation = tuning.upload_file(Path(files.validation_file), f"{stem}-validation.jsonl")
-    job = tuning.create_job(order, training, validation)
+    return (
+        tuning.upload_file(Path(files.train_file), f"{stem}-train.jsonl"),
+        tuning.upload_file(Path(files.validation_file), f"{stem}-validation.jsonl"),
+    )
+
+
+def _create_job(
+    order: Order,
+    files: tuple[str, str],
+    asked_at: datetime,
+    sessions: sessionmaker[Session],
+    tuning: TuningApi,
+) -> TuningJob:
+    started = time.monotonic()
+    try:
+        with sessions.begin() as session:
+            row = records.reserve_job(session, order)
+            if row.asked_at is None or as_utc(row.asked_at) != asked_at:
+                raise TuningUnavailableError("Another task was faster to ask for this job.")
+            job = tuning.create_job(order, *files)
+            records.attach_job(row, job)
+    except TuningError:  # refused: there is no answer to wait for
+        with sessions.begin() as session:
+            records.reserve_job(session, order).asked_at = None
+        raise
     log.info(
-        "job %s created: model %s, %d epochs, %s (%.1f s)",
-        job.id, order.model, order.n_epochs, files.counts, time.monotonic() - started,
+        "job %s created: model %s, %d epochs (%.1f s)",
+        job.id, order.model, order.n_epochs, time.monotonic() - started,
     )  # fmt: skip
     return job
 

@@ -23,8 +23,9 @@ from deployments.training.preparation import (
 )
 from deployments.training.proposals import Order, Proposal, write_proposal
 from deployments.training.sets import freeze_set
-from deployments.training.tuning.port import FINAL
+from shared import contracts
 from shared.examples import Example, load_examples
+from shared.ledger.models import FineTuningJob
 from shared.prompt import PROMPT_VERSION
 from shared.vectors.port import ScoredChunk
 from shared.voice import Voice
@@ -94,9 +95,8 @@ def prepare_examples(
         log.info("training set %s is frozen in %s", built.digest, files["train"].parent)
         with sessions() as session:
             job = records.find_job(session, order)
-        if job is not None and job.status in FINAL:
-            reason = f"training set {built.digest[:12]} has its job already: {job.job_id}, {job.status}"
-            return Prepared("nothing_due", reason, built.digest, counts)
+        if job is not None and records.is_settled(job):
+            return Prepared("nothing_due", _explain_settled(job), built.digest, counts)
     write_proposal(
         Proposal(
             order=order,
@@ -112,6 +112,13 @@ def prepare_examples(
     )
     reason = f"{len(problems)} problems in the examples" if problems else f"{counts} examples to be checked"
     return Prepared("training_set", reason, order.training_set if order else None, counts)
+
+
+def _explain_settled(job: FineTuningJob) -> str:
+    name = f"training set {job.training_set[:12]}"
+    if job.model_version is None:
+        return f"{name} waits for a person. {records.describe_failure(job)}; {contracts.TRY_AGAIN}"
+    return f"examples, prompt and settings are as they were: {name} has version {job.model_version} (job {job.job_id})"
 
 
 def _pin_contexts(

@@ -12,6 +12,11 @@ from pathlib import Path
 from deployments.training.preparation import Problem
 
 
+def name_job(training_set: str, settings_digest: str) -> dict[str, str]:
+    """The metadata of the job for this training set and these settings."""
+    return {"ghostwriter_training_set": training_set, "ghostwriter_settings": settings_digest}
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What the provider is asked for. Its digest makes a job unique per training set."""
@@ -31,10 +36,7 @@ class Order:
     @property
     def metadata(self) -> dict[str, str]:
         """What the job carries at the provider, so that it can be found again."""
-        return {
-            "ghostwriter_training_set": self.training_set,
-            "ghostwriter_settings": self.settings_digest,
-        }
+        return name_job(self.training_set, self.settings_digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ It knows no provider and no file; each function is one short transaction of the 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
@@ -14,9 +14,12 @@ from sqlalchemy.orm import Session
 
 from deployments.training.preparation import ContextItem
 from deployments.training.proposals import Order
-from deployments.training.tuning.port import CANCELLED, FAILED, TuningJob
+from deployments.training.tuning.port import CANCELLED, FAILED, SUCCEEDED, TuningJob
 from shared.examples import Split
 from shared.ledger.models import FineTuningJob, KnowledgeVersion, PinnedContext, TrainingSet, utc_now
+
+RESERVED: Final = "reserved"
+"""The status of a row whose job's end is not recorded, while no other status of the job is known."""
 
 
 def has_knowledge(session: Session) -> bool:
@@ -91,20 +94,64 @@ def reserve_job(session: Session, order: Order) -> FineTuningJob:
     return row
 
 
+def is_settled(row: FineTuningJob | None) -> bool:
+    """Whether nothing is left to do: the model is registered, or the job failed and waits for a person."""
+    return row is not None and (
+        row.status in (FAILED, CANCELLED) or (row.status == SUCCEEDED and row.model_version is not None)
+    )
+
+
+def describe_failure(row: FineTuningJob) -> str:
+    """`Job ftjob-1 has failed: out of memory`, of a job that came to nothing."""
+    return f"Job {row.job_id} has {row.status.replace(CANCELLED, 'been cancelled')}" + (
+        f": {row.error}" if row.error else ""
+    )
+
+
 def attach_job(row: FineTuningJob, job: TuningJob) -> None:
-    """Note which job at the provider stands for this row."""
+    """Note which job at the provider stands for this row; how it ended is for `finish_job` alone to say."""
     if row.job_id != job.id:
-        row.job_id, row.mlflow_run_id, row.model_version, row.finished_at = job.id, None, None, None
-    row.status = job.status
+        empty_row(row)
+        row.job_id = job.id
+    row.asked_at = None
+    if not job.finished:
+        row.status = job.status
 
 
-def finish_job(row: FineTuningJob, job: TuningJob, seconds: float | None) -> None:
-    """Note how the job ended."""
-    row.status = job.status
+def empty_row(row: FineTuningJob) -> None:
+    """Forget the row's job: another one is to take its place."""
+    row.status = RESERVED
+    row.job_id = row.error = row.model_id = row.mlflow_run_id = row.model_version = None
+    row.trained_tokens = row.seconds = row.finished_at = None
+
+
+def finish_job(
+    row: FineTuningJob, job: TuningJob, *, model_version: str | None = None, seconds: float | None = None
+) -> None:
+    """Note how the job ended, in one step with the version registered for its model: without one it has failed."""
+    row.job_id = job.id
+    row.status, row.error = job.status, job.error[:1000] or None
+    if job.status == SUCCEEDED and model_version is None:
+        row.status, row.error = FAILED, "it succeeded, but names no model"
     row.model_id = job.fine_tuned_model
+    row.model_version = model_version
     row.trained_tokens = job.trained_tokens
     row.seconds = seconds
+    row.asked_at = None
     row.finished_at = utc_now()
+
+
+def find_unsettled_jobs(session: Session) -> list[FineTuningJob]:
+    """The rows of jobs that nobody has seen through yet, locked until the session commits."""
+    rows = session.scalars(
+        select(FineTuningJob).where(FineTuningJob.job_id.is_not(None)).with_for_update(skip_locked=True)
+    )
+    return [row for row in rows if not is_settled(row)]
+
+
+def find_job_by_id(session: Session, job_id: str) -> FineTuningJob | None:
+    """The row that a job at the provider stands for, locked until the session commits; None where it was replaced."""
+    return session.scalar(select(FineTuningJob).where(FineTuningJob.job_id == job_id).with_for_update())
 
 
 def release_failed_jobs(session: Session) -> int:

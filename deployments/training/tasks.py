@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from deployments.training import composition
+from deployments.training import composition, jobs
 from deployments.training.checking import Verdict, check_proposal
 from deployments.training.decision import Decision
-from deployments.training.jobs import Purchase
 from deployments.training.preparing import Prepared, prepare_examples
 from deployments.training.promotion import Judgement, OvertakenError, crown_winner, find_pairing, judge
 from deployments.training.proposals import Order, read_proposal
@@ -73,13 +72,13 @@ def check(settings: Settings) -> tuple[Verdict, dict[str, Any]]:
         )
     if proposal.order is None:
         return verdict, {}
-    purchase = Purchase(proposal.order, tokens, verdict.price, proposal.currency)
+    purchase = jobs.Purchase(proposal.order, tokens, verdict.price, proposal.currency)
     return verdict, asdict(purchase)
 
 
-def read_purchase(raw: dict[str, Any]) -> Purchase:
+def read_purchase(raw: dict[str, Any]) -> jobs.Purchase:
     """The purchase that `check` handed over."""
-    return Purchase(**{**raw, "order": Order(**raw["order"])})
+    return jobs.Purchase(**{**raw, "order": Order(**raw["order"])})
 
 
 def choose(settings: Settings) -> str:
@@ -130,9 +129,8 @@ def crown(settings: Settings, judgements: Iterable[dict[str, Any]]) -> None:
 
 def release_failed_jobs(settings: Settings) -> int:
     """Let failed and cancelled jobs be tried again."""
-    from deployments.training import records
-
-    with composition.create_ledger(settings).begin() as session:
-        released = records.release_failed_jobs(session)
+    released = jobs.release_failed_jobs(
+        composition.create_ledger(settings), composition.create_tuning(settings)
+    )
     log.info("%d failed or cancelled jobs may be tried again", released)
     return released

@@ -31,6 +31,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def as_utc(stamp: datetime) -> datetime:
+    """A time from the ledger with its zone, which SQLite does not keep."""
+    return stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)
+
+
 class Base(DeclarativeBase):
     type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: Json, list[Any]: Json}
 
@@ -139,7 +144,10 @@ class FineTuningJob(Base):
     training_set: Mapped[str] = mapped_column(ForeignKey("training_sets.digest"))
     settings_digest: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str | None] = mapped_column(String(200))  # null between reserving and creating
+    # A final status is written in one step with what goes with it: the version, or the error.
     status: Mapped[str] = mapped_column(String(40), default="reserved")
+    asked_at: Mapped[datetime | None]  # set while the answer to "create a job" is not known
+    error: Mapped[str | None] = mapped_column(Text)  # the provider's reason, or who cancelled
     model_id: Mapped[str | None] = mapped_column(String(250))
     mlflow_run_id: Mapped[str | None] = mapped_column(String(64))
     model_version: Mapped[str | None] = mapped_column(String(20))

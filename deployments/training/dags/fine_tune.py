@@ -3,11 +3,14 @@
 Checks and prices the latest training set, then has it learnt: at most one job per training set and settings.
 Runs when `prepare_examples` hands one over. The check branches to
 
-- **bad_format**: a file is malformed, or nearly the same post stands in two sets (the log names file and line);
+- **bad_format**: a file is malformed, or an example is too long for the model, or nearly the same post stands in two
+  sets (the log names file and line);
 - **no_training_examples**, **no_validation_examples**, **no_holdout_examples**;
 - **over_budget**: the log shows price and budget (`[budget]` in `content/voice.toml`);
-- **fine_tune**: waits in the triggerer, re-attaches after any crash, cancels the job when it is killed; curve, cost
-  and data go to MLflow (links on the task), and the new version becomes `challenger`.
+- **fine_tune**: waits in the triggerer; curve, cost and data go to MLflow (links on the task), and the new version
+  becomes `challenger`. It re-attaches after any crash, and after a clear. Marking it failed or successful cancels the
+  job. A job that failed or was cancelled fails it at once; clearing it then, `ghostwriter train start` or the Dag
+  `start_training` buys another, and nothing else does.
 """
 
 from datetime import timedelta

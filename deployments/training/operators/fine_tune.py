@@ -4,27 +4,27 @@ It knows nothing of prices or of what makes a model good.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from deployments.training import composition, jobs
+from deployments.training.given_up import stop_job_if_given_up
 from deployments.training.tasks import read_purchase
 from deployments.training.triggers.fine_tune import FineTuneTrigger
-from deployments.training.tuning.port import (
-    CANCELLED,
-    SUCCEEDED,
-    TuningError,
-    TuningJob,
-    TuningUnavailableError,
-)
+from deployments.training.tuning.port import TuningError, TuningJob, TuningUnavailableError
 from deployments.training.waiting import FIRST_POLL, PATIENCE, Silence
 from shared import contracts
 from shared.orchestration.recording import record_lineage
 from shared.settings import get_settings
+
+ASKING_SECONDS = 4.0
+"""Airflow kills a task that does not end within 5 s of its SIGTERM."""
 
 
 class JobLink(BaseOperatorLink):
@@ -52,8 +52,18 @@ class RunLink(BaseOperatorLink):
 class FineTuneOperator(BaseOperator):
     """Create or find the job, wait for it, record all about it and register its model as challenger.
 
-    A retry, a cleared task or a crash re-attaches to the job that is there; one that failed or was cancelled is
-    replaced. Killing the task cancels the job. Returns the model's name at the provider (XCom).
+    Returns the model's name at the provider (XCom). What happens to the job:
+
+    - A retry, a crash, a stopped or killed worker, a restart of the triggerer: the next try re-attaches.
+    - Clearing the waiting task: the job goes on, and the next try re-attaches.
+    - Marking it failed or successful, or its Dag run failed: the job is cancelled, nobody waits for it any more.
+      In the seconds in which it is being created it can't be: it goes on, and the next run re-attaches.
+    - The job failed or was cancelled: that is written to the ledger and the task fails, without a retry. Whoever
+      comes next fails at once, too, until a person wants another job: by `ghostwriter train start`, the Dag
+      `start_training`, or clearing the failed task. A first try after a clear is known by its number: a clear sets
+      `max_tries` to `try_number + retries`, a retry leaves it. (A clear of a Dag run in which this task did not run
+      yet is none.)
+    - "Lost sight of the job", or a part that is down: retried.
 
     :param purchase: what the check handed over (`deployments.training.tasks.check`).
     :param wait_for_completion: False ends the task once the job exists; nothing is registered then.
@@ -85,6 +95,7 @@ class FineTuneOperator(BaseOperator):
         self.poll_interval = max(FIRST_POLL, poll_interval)
         self.patience = patience
         self.timeout = timeout
+        self.instance: Any = None
         self.job_id = ""
         self.job_url = ""
         self.run_url = ""
@@ -94,10 +105,10 @@ class FineTuneOperator(BaseOperator):
         settings = get_settings()
         purchase = read_purchase(self.purchase)
         sessions, tuning = composition.create_ledger(settings), composition.create_tuning(settings)
-        try:
-            job = jobs.attach_or_create(purchase.order, sessions, tuning)
-        except TuningError as error:
-            raise AirflowFailException(str(error)) from error
+        self.instance = instance = context["ti"]
+        replace = instance.try_number > 1 and instance.try_number == instance.max_tries - self.retries + 1
+        with _refusals_fail():
+            job = jobs.attach_or_create(purchase.order, sessions, tuning, replace=replace)
         self.job_id = job.id
         run_id = jobs.open_run(
             purchase, job, sessions, composition.create_tracker(settings), context["run_id"]
@@ -114,21 +125,28 @@ class FineTuneOperator(BaseOperator):
             )
         if not job.finished:
             job = self._wait(job.id)
+        self.job_id = ""  # it has ended
         return self._record(job)
 
     def execute_complete(self, context: Mapping[str, Any], event: dict[str, Any]) -> str:
         """Go on when the trigger has fired."""
-        self.job_id = event["job_id"]
         if event["status"] == "lost":
-            raise AirflowException(f"Lost sight of job {self.job_id}: {event['error']}. A retry re-attaches.")
-        job = composition.create_tuning(get_settings()).retrieve_job(self.job_id)
+            raise AirflowException(
+                f"Lost sight of job {event['job_id']}: {event['error']}. A retry re-attaches."
+            )
+        with _refusals_fail():
+            job = composition.create_tuning(get_settings()).retrieve_job(event["job_id"])
         return self._record(job)
 
     def on_kill(self) -> None:
-        """Stop paying for a job that nobody waits for."""
+        """Stop paying for a job that a person has given up; a stopped worker or a timeout stops nothing.
+
+        It interrupts the task's own code, which may hold the line to Airflow: asked in a thread, and not for long.
+        """
         if self.job_id:
-            self.log.warning("the task was killed: cancelling job %s", self.job_id)
-            composition.create_tuning(get_settings()).cancel_job(self.job_id)
+            asking = Thread(target=stop_job_if_given_up, args=(self.instance, self.job_id), daemon=True)
+            asking.start()
+            asking.join(ASKING_SECONDS)
 
     def _record(self, job: TuningJob) -> str:
         settings = get_settings()
@@ -136,13 +154,9 @@ class FineTuneOperator(BaseOperator):
         sessions, tracker = composition.create_ledger(settings), composition.create_tracker(settings)
         run_id = jobs.open_run(purchase, job, sessions, tracker, "")
         self._show_links(job.id, run_id)
-        if job.status != SUCCEEDED:
-            jobs.record_failure(purchase.order, job, run_id, sessions, tracker)
-            message = f"Job {job.id} has {job.status}: {job.error or 'no reason given'}"
-            raise (AirflowFailException if job.status == CANCELLED else AirflowException)(message)
+        if job.fruitless:
+            raise AirflowFailException(jobs.record_failure(purchase.order, job, run_id, sessions, tracker))
         registry, tuning = composition.create_registry(settings), composition.create_tuning(settings)
-        # From here on a kill must not cancel anything: the job has ended.
-        self.job_id = ""
         version = jobs.record_result(purchase, job, run_id, sessions, tuning, tracker, registry)
         record_lineage(
             inputs={
@@ -165,7 +179,8 @@ class FineTuneOperator(BaseOperator):
         while time.monotonic() < deadline:
             time.sleep(self.poll_interval)
             try:
-                job = tuning.retrieve_job(job_id)
+                with _refusals_fail():
+                    job = tuning.retrieve_job(job_id)
             except TuningUnavailableError as error:
                 if silence.miss(time.monotonic()):
                     raise
@@ -175,3 +190,11 @@ class FineTuneOperator(BaseOperator):
             if job.finished:
                 return job
         raise AirflowException(f"Job {job_id} has not ended within {self.timeout}. A retry re-attaches.")
+
+
+@contextmanager
+def _refusals_fail() -> Iterator[None]:
+    try:
+        yield
+    except TuningError as error:
+        raise AirflowFailException(str(error)) from error

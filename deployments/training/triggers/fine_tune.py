@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from deployments.training.given_up import stop_job_if_given_up
 from deployments.training.tuning.port import TuningApi, TuningError, TuningUnavailableError
 from deployments.training.waiting import FIRST_POLL, PATIENCE, Silence
 
@@ -61,9 +62,11 @@ class FineTuneTrigger(BaseTrigger):
             await asyncio.sleep(self.poll_interval)
 
     async def on_kill(self) -> None:
-        """A person has failed or cleared the waiting task: stop paying for the job."""
-        self.log.warning("the task was killed: cancelling job %s", self.job_id)
-        await (await self.connect()).abandon_job(self.job_id)
+        """A person has marked or cleared the waiting task; only a mark stops the job (see `given_up`).
+
+        In a thread, which ends what it began: the triggerer cancels this coroutine again within a second.
+        """
+        await asyncio.to_thread(stop_job_if_given_up, self.task_instance, self.job_id)
 
     async def connect(self) -> TuningApi:
         """The provider; settings are files, so they are read off the event loop."""

@@ -3,6 +3,7 @@
 It knows no network and trains nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +12,27 @@ from deployments.training.tuning.port import (
     CANCELLED,
     FAILED,
     SUCCEEDED,
+    Lengths,
     TuningApi,
     TuningError,
     TuningJob,
     TuningUnavailableError,
+    UnknownJobError,
 )
+from shared.llm.port import Message
 
 RESULTS = b"step,train_loss,valid_loss\n1,2.0,2.1\n2,1.0,1.4\n"
 
 
 class FakeTuning(TuningApi):
-    """Jobs stay `running` until `finish`; while `down` is set, every call says so."""
+    """Jobs stay `running` until `finish`; while `down` is set, every call says so. A token is a word.
+
+    With no `limit` it measures nothing.
+    """
 
     def __init__(self) -> None:
         self.down = False
+        self.limit: int | None = None
         self.jobs: dict[str, TuningJob] = {}
         self.files: dict[str, tuple[str, bytes]] = {}
 
@@ -63,14 +71,14 @@ class FakeTuning(TuningApi):
     def find_job(self, order: Order) -> TuningJob | None:
         self._require_up()
         for job in reversed(self.jobs.values()):
-            if job.metadata == order.metadata and job.status not in (FAILED, CANCELLED):
+            if job.metadata == order.metadata and not job.fruitless:
                 return job
         return None
 
     def retrieve_job(self, job_id: str) -> TuningJob:
         self._require_up()
         if job_id not in self.jobs:
-            raise TuningError(f"The job {job_id!r} does not exist.")
+            raise UnknownJobError(f"The job {job_id!r} does not exist.")
         return self.jobs[job_id]
 
     def cancel_job(self, job_id: str) -> None:
@@ -80,12 +88,16 @@ class FakeTuning(TuningApi):
     async def watch_job(self, job_id: str) -> TuningJob:
         return self.retrieve_job(job_id)
 
-    async def abandon_job(self, job_id: str) -> None:
-        self.cancel_job(job_id)
-
     def download_file(self, file_id: str) -> bytes:
         self._require_up()
         return self.files[file_id][1]
+
+    def measure(self, model: str, conversations: Sequence[Sequence[Message]]) -> Lengths | None:
+        self._require_up()
+        if self.limit is None:
+            return None
+        words = (sum(len(message["content"].split()) for message in each) for each in conversations)
+        return Lengths(tuple(words), self.limit)
 
     def _store(self, name: str, content: bytes) -> str:
         file_id = f"file-{len(self.files) + 1}"

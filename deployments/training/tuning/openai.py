@@ -4,22 +4,23 @@ It knows nothing of prices, ledgers or what the model is for.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments.training.proposals import Order
 from deployments.training.tuning.port import (
-    CANCELLED,
-    FAILED,
     FINAL,
+    Lengths,
     TuningApi,
     TuningError,
     TuningJob,
     TuningUnavailableError,
+    UnknownJobError,
 )
 from shared.first_use import built_once
+from shared.llm.port import Message
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -90,15 +91,20 @@ class OpenAiTuning(TuningApi):
             for number, job in enumerate(self.client.fine_tuning.jobs.list(limit=100)):
                 metadata = job.metadata or {}
                 ours = all(metadata.get(key) == value for key, value in order.metadata.items())
-                if ours and job.status not in (FAILED, CANCELLED):
-                    return _read_job(job)
+                if ours and not (found := _read_job(job)).fruitless:
+                    return found
                 if number >= LOOK_BACK:
                     break
         return None
 
     def retrieve_job(self, job_id: str) -> TuningJob:
+        from openai import NotFoundError
+
         with self._explained():
-            return _read_job(self.client.fine_tuning.jobs.retrieve(job_id))
+            try:
+                return _read_job(self.client.fine_tuning.jobs.retrieve(job_id))
+            except NotFoundError as error:
+                raise UnknownJobError(f"{self._base_url} has no job {job_id}") from error
 
     def cancel_job(self, job_id: str) -> None:
         from openai import APIStatusError
@@ -115,20 +121,28 @@ class OpenAiTuning(TuningApi):
             async with await self._connect_async() as client:
                 return _read_job(await client.fine_tuning.jobs.retrieve(job_id))
 
-    async def abandon_job(self, job_id: str) -> None:
-        from openai import APIStatusError
-
-        with self._explained():
-            async with await self._connect_async() as client:
-                try:
-                    await client.fine_tuning.jobs.cancel(job_id)
-                except APIStatusError as error:
-                    if error.status_code not in _ALREADY_ENDED:
-                        raise
-
     def download_file(self, file_id: str) -> bytes:
         with self._explained():
             return self.client.files.content(file_id).read()
+
+    def measure(self, model: str, conversations: Sequence[Sequence[Message]]) -> Lengths | None:
+        """As vLLM and our own server have it: the model tells `max_model_len`, and `/tokenize` counts beside /v1."""
+        from openai import NotFoundError
+
+        counts = []
+        url = self._base_url.rstrip("/").removesuffix("/v1") + "/tokenize"
+        with self._explained():
+            try:
+                limit = (self.client.models.retrieve(model).model_extra or {}).get("max_model_len")
+                if not limit:
+                    return None
+                for messages in conversations:
+                    whole = messages[-1]["role"] == "assistant"
+                    body = {"model": model, "messages": list(messages), "add_generation_prompt": not whole}
+                    counts.append(self.client.post(url, body=body, cast_to=dict[str, Any])["count"])
+            except NotFoundError:
+                return None
+        return Lengths(tuple(counts), int(limit))
 
     async def _connect_async(self) -> "AsyncOpenAI":
         # A client of its own per call: a connection pool must not outlive the loop it was made in.

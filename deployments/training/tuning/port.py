@@ -4,12 +4,13 @@ It knows no vendor, ledger or training set; `find_job` is what keeps a crash fro
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from deployments.training.proposals import Order
+from shared.llm.port import Message
 
 SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
@@ -37,9 +38,26 @@ class TuningJob:
         """Whether the status will not change any more."""
         return self.status in FINAL
 
+    @property
+    def fruitless(self) -> bool:
+        """Whether it has ended without a model: failed, cancelled, or "succeeded" without naming one."""
+        return self.finished and not (self.status == SUCCEEDED and self.fine_tuned_model)
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens of conversations, in their order, and how many the model takes in one."""
+
+    tokens: tuple[int, ...]
+    limit: int
+
 
 class TuningError(RuntimeError):
     """The provider refused; asking again will not help. The message says what to do."""
+
+
+class UnknownJobError(TuningError):
+    """The provider has no job of this id (any more)."""
 
 
 class TuningUnavailableError(RuntimeError):
@@ -59,7 +77,7 @@ class TuningApi(ABC):
 
     @abstractmethod
     def find_job(self, order: Order) -> TuningJob | None:
-        """The newest job with `order.metadata` that has neither failed nor been cancelled, or None."""
+        """The newest job with `order.metadata` that has a model or may still get one (not `fruitless`), or None."""
 
     @abstractmethod
     def retrieve_job(self, job_id: str) -> TuningJob:
@@ -74,9 +92,12 @@ class TuningApi(ABC):
         """`retrieve_job` without blocking the event loop."""
 
     @abstractmethod
-    async def abandon_job(self, job_id: str) -> None:
-        """`cancel_job` without blocking the event loop."""
-
-    @abstractmethod
     def download_file(self, file_id: str) -> bytes:
         """Content of a file, such as a job's results."""
+
+    @abstractmethod
+    def measure(self, model: str, conversations: Sequence[Sequence[Message]]) -> Lengths | None:
+        """Tokens as the model's own tokenizer has them; None where the provider tells neither them nor a limit.
+
+        A conversation that ends with the assistant is a whole example, any other a prompt to be answered.
+        """

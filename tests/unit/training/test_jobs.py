@@ -1,17 +1,29 @@
 """Jobs: at most one per order, whatever dies in between; everything about it is kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.training import records
-from deployments.training.jobs import Purchase, attach_or_create, open_run, record_failure, record_result
+from deployments.training.jobs import (
+    ANSWER_WITHIN,
+    JobEndedError,
+    Purchase,
+    attach_or_create,
+    open_run,
+    record_failure,
+    record_result,
+    stop_job,
+)
+from deployments.training.proposals import Order
 from deployments.training.results import Point
 from deployments.training.tracking.fake import FakeTracker
 from deployments.training.tuning.fake import FakeTuning
-from deployments.training.tuning.port import FAILED, TuningUnavailableError
+from deployments.training.tuning.port import FAILED, TuningError, TuningJob, TuningUnavailableError
 from shared import contracts
+from shared.ledger.models import utc_now
 from shared.registry.fake import FakeRegistry
 
 Sessions = sessionmaker[Session]
@@ -51,17 +63,121 @@ def test_a_provider_that_is_down_leaves_the_reservation_empty(
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_a_job_that_came_to_nothing_is_replaced(
+def test_a_job_that_came_to_nothing_is_replaced_when_a_person_wants_it(
     purchase: Purchase, sessions: Sessions, tuning: FakeTuning, status: str
 ) -> None:
     first = attach_or_create(purchase.order, sessions, tuning)
     tuning.finish(first.id, status)
-    second = attach_or_create(purchase.order, sessions, tuning)
+    assert attach_or_create(purchase.order, sessions, tuning, replace=True).id == first.id  # not recorded yet
+    tracker = FakeTracker()
+    run_id = open_run(purchase, first, sessions, tracker, "")
+    record_failure(purchase.order, tuning.retrieve_job(first.id), run_id, sessions, tracker)
+    with pytest.raises(JobEndedError, match=f"Job {first.id} has .*`ghostwriter train start`"):
+        attach_or_create(purchase.order, sessions, tuning)
+    second = attach_or_create(purchase.order, sessions, tuning, replace=True)
     assert second.id != first.id
     with sessions() as session:
         row = records.find_job(session, purchase.order)
         assert row is not None
-        assert (row.job_id, row.status) == (second.id, "running")
+        assert (row.job_id, row.status, row.error) == (second.id, "running", None)
+
+
+class Unanswered(FakeTuning):
+    """A provider whose answer to "create a job" is lost; it may list the job late, too."""
+
+    def __init__(self, *, begins: bool) -> None:
+        super().__init__()
+        self.begins, self.late, self.asked = begins, True, 0
+
+    def create_job(self, order: Order, training_file: str, validation_file: str) -> TuningJob:
+        self.asked += 1
+        if self.begins:
+            super().create_job(order, training_file, validation_file)
+        raise TuningUnavailableError("no answer")
+
+    def find_job(self, order: Order) -> TuningJob | None:
+        return None if self.late else super().find_job(order)
+
+
+def test_a_job_that_is_listed_late_is_not_bought_twice(purchase: Purchase, sessions: Sessions) -> None:
+    tuning = Unanswered(begins=True)
+    for _ in range(7):
+        with pytest.raises(TuningUnavailableError):
+            attach_or_create(purchase.order, sessions, tuning)
+    assert tuning.asked == 1
+    tuning.late = False
+    assert attach_or_create(purchase.order, sessions, tuning).id == "ftjob-1"
+    assert tuning.asked == 1
+
+
+def test_a_job_that_never_began_is_asked_for_again_in_the_end(purchase: Purchase, sessions: Sessions) -> None:
+    tuning = Unanswered(begins=False)
+    with pytest.raises(TuningUnavailableError):
+        attach_or_create(purchase.order, sessions, tuning)
+    with sessions.begin() as session:
+        records.reserve_job(session, purchase.order).asked_at = utc_now() - ANSWER_WITHIN
+    assert attach_or_create(purchase.order, sessions, FakeTuning()).status == "running"
+
+
+def test_a_refusal_is_an_answer(
+    purchase: Purchase, sessions: Sessions, tuning: FakeTuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "upload_file", lambda path, name: "file-of-nobody")
+    with pytest.raises(TuningError):
+        attach_or_create(purchase.order, sessions, tuning)
+    monkeypatch.undo()
+    assert attach_or_create(purchase.order, sessions, tuning).status == "running"
+
+
+def test_the_job_of_another_is_not_taken_for_ours(
+    purchase: Purchase, sessions: Sessions, tuning: FakeTuning
+) -> None:
+    job = attach_or_create(purchase.order, sessions, tuning)
+    honest = tuning.jobs[job.id]
+    for lie in (
+        replace(honest, id="ftjob-other"),
+        replace(honest, metadata={"ghostwriter_training_set": "x"}),
+    ):
+        tuning.jobs[job.id] = lie
+        with pytest.raises(TuningError):
+            attach_or_create(purchase.order, sessions, tuning)
+    tuning.jobs[job.id] = replace(honest, metadata={})  # a provider that keeps none
+    assert attach_or_create(purchase.order, sessions, tuning).id == job.id
+    assert len(tuning.jobs) == 1
+
+
+def test_a_success_is_final_only_with_its_model(
+    purchase: Purchase, sessions: Sessions, tuning: FakeTuning
+) -> None:
+    """The tracker is down when the job has ended: the next run must take it up again."""
+    job = attach_or_create(purchase.order, sessions, tuning)
+    tuning.finish(job.id)
+    assert attach_or_create(purchase.order, sessions, tuning).finished
+    with sessions() as session:
+        row = records.find_job(session, purchase.order)
+        assert row is not None
+        assert (row.status, row.model_version, records.is_settled(row)) == ("running", None, False)
+
+
+def test_stopping_a_job_is_recorded(purchase: Purchase, sessions: Sessions, tuning: FakeTuning) -> None:
+    tracker = FakeTracker()
+    job = attach_or_create(purchase.order, sessions, tuning)
+    run_id = open_run(purchase, job, sessions, tracker, "")
+    for _ in range(2):
+        stop_job(job.id, sessions, tuning, tracker)
+    assert tuning.jobs[job.id].status == "cancelled"
+    assert tracker.runs[run_id]["status"] == "FAILED"
+    with pytest.raises(JobEndedError, match="has been cancelled"):
+        attach_or_create(purchase.order, sessions, tuning)
+
+
+def test_a_job_that_was_faster_than_its_cancellation_is_kept(
+    purchase: Purchase, sessions: Sessions, tuning: FakeTuning
+) -> None:
+    job = attach_or_create(purchase.order, sessions, tuning)
+    tuning.finish(job.id)
+    stop_job(job.id, sessions, tuning, FakeTracker())
+    assert attach_or_create(purchase.order, sessions, tuning).fine_tuned_model == f"ft:base:{job.id}"
 
 
 def test_everything_about_a_job_is_kept_once(

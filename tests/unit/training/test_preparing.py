@@ -81,15 +81,32 @@ def test_a_set_that_had_its_job_is_not_due(
 ) -> None:
     with sessions.begin() as session:
         row = records.reserve_job(session, purchase.order)
-        job = TuningJob("ftjob-1", status, "base", 1)
+        job = TuningJob("ftjob-1", status, "base", 1, error="out of memory" if status == "failed" else "")
         records.attach_job(row, job)
-        records.finish_job(row, job, 1.0)
+        records.finish_job(row, job, model_version="7" if status == "succeeded" else None)
     prepared = prepare()
     assert prepared.outcome == "nothing_due"
-    assert "ftjob-1" in prepared.reason
+    why = {
+        "succeeded": "has version 7 (job ftjob-1)",
+        "failed": "Job ftjob-1 has failed: out of memory; `ghostwriter train start`",
+        "cancelled": "Job ftjob-1 has been cancelled; `ghostwriter train start`",
+    }
+    assert why[status] in prepared.reason
     with sessions.begin() as session:
         assert records.release_failed_jobs(session) == (status != "succeeded")
     assert prepare().outcome == ("nothing_due" if status == "succeeded" else "training_set")
+
+
+@pytest.mark.parametrize("recorded", ["running", "succeeded"])
+def test_a_job_whose_model_is_not_registered_is_still_due(
+    prepare: Any, purchase: Purchase, sessions: sessionmaker[Session], recorded: str
+) -> None:
+    """An older version wrote `succeeded` first, and lost the model when the registry was down."""
+    with sessions.begin() as session:
+        row = records.reserve_job(session, purchase.order)
+        records.attach_job(row, TuningJob("ftjob-1", "succeeded", "base", 1, fine_tuned_model="ft:1"))
+        row.status = recorded
+    assert prepare().outcome == "training_set"
 
 
 def test_a_job_under_way_is_still_due(

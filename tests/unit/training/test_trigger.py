@@ -1,13 +1,20 @@
 """The trigger: fires when the job ends, waits out a silent provider, carries no secret."""
 
 import asyncio
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("airflow")
 
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+
+from deployments.training import composition
 from deployments.training.proposals import Order
+from deployments.training.tracking.fake import FakeTracker
 from deployments.training.triggers import fine_tune
 from deployments.training.triggers.fine_tune import FineTuneTrigger
 from deployments.training.tuning.fake import FakeTuning
@@ -80,8 +87,69 @@ def test_a_job_that_is_gone_ends_the_wait(tuning: FakeTuning, monkeypatch: pytes
     assert fire(Trigger(tuning, ""), monkeypatch)["status"] == "lost"
 
 
-def test_killing_the_task_cancels_the_job(tuning: FakeTuning) -> None:
-    asyncio.run(Trigger(tuning, "").on_kill())
+class Comms:
+    """The triggerer's line to Airflow: it knows the state of the one task, and tells it when it may."""
+
+    def __init__(self, state: str | None) -> None:
+        self.state, self.may_answer = state, threading.Event()
+        self.may_answer.set()
+
+    def send(self, msg: GetTaskStates) -> TaskStatesResult:
+        assert self.may_answer.wait(20)
+        return TaskStatesResult(task_states={"run": {"fine_tune": self.state}})
+
+
+@pytest.fixture
+def waiting(tuning: FakeTuning, sessions: Any, monkeypatch: pytest.MonkeyPatch) -> FineTuneTrigger:
+    """A trigger that waits for the job of a task."""
+    parts = {"ledger": sessions, "tuning": tuning, "tracker": FakeTracker()}
+    for name, part in parts.items():
+        monkeypatch.setattr(composition, f"create_{name}", lambda _settings, part=part: part)
+    trigger = FineTuneTrigger("ftjob-1")
+    trigger.task_instance = SimpleNamespace(dag_id="fine_tune", task_id="fine_tune", run_id="run")  # type: ignore[assignment]
+    return trigger
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("failed", "cancelled"),
+        ("success", "cancelled"),
+        (None, "running"),  # cleared; what follows is the next try
+        ("scheduled", "running"),
+        ("queued", "running"),
+        ("running", "running"),
+        ("deferred", "running"),
+    ],
+)
+def test_a_mark_cancels_the_job_and_a_clear_does_not(
+    waiting: FineTuneTrigger,
+    tuning: FakeTuning,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str | None,
+    status: str,
+) -> None:
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Comms(state), raising=False)
+    asyncio.run(waiting.on_kill())
+    assert tuning.jobs["ftjob-1"].status == status
+
+
+def test_a_job_is_cancelled_although_the_triggerer_gives_no_time(
+    waiting: FineTuneTrigger, tuning: FakeTuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow cancels `on_kill` itself with its next heartbeat, a moment later."""
+    comms = Comms("failed")
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+    comms.may_answer.clear()
+
+    async def kill() -> None:
+        killing = asyncio.ensure_future(waiting.on_kill())
+        await asyncio.sleep(0)  # it begins
+        killing.cancel()
+        await asyncio.wait([killing])
+        comms.may_answer.set()
+
+    asyncio.run(kill())  # waits for its threads
     assert tuning.jobs["ftjob-1"].status == "cancelled"
 
 

@@ -1,0 +1,216 @@
+"""The operator as Airflow tries it: a job is bought once, and again only when a person wants it."""
+
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("airflow")
+
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+from airflow.sdk.execution_time.context import set_current_context
+from sqlalchemy.orm import Session, sessionmaker
+
+from deployments.training import composition, records, tasks
+from deployments.training.jobs import Purchase, attach_or_create
+from deployments.training.operators.fine_tune import FineTuneOperator
+from deployments.training.tracking.fake import FakeTracker
+from deployments.training.tuning.fake import FakeTuning
+from deployments.training.tuning.port import TuningUnavailableError
+from shared.ledger.models import FineTuningJob
+from shared.registry.fake import FakeRegistry
+from shared.settings import Settings
+
+Sessions = sessionmaker[Session]
+RETRIES = 6
+
+
+@pytest.fixture
+def tuning(monkeypatch: pytest.MonkeyPatch, sessions: Sessions) -> FakeTuning:
+    """Every part that the operator finds in the composition."""
+    parts = {"ledger": sessions, "tuning": FakeTuning(), "tracker": FakeTracker(), "registry": FakeRegistry()}
+    for name, part in parts.items():
+        monkeypatch.setattr(composition, f"create_{name}", lambda _settings, part=part: part)
+    return parts["tuning"]  # type: ignore[return-value]
+
+
+def run(purchase: Purchase, try_number: int, max_tries: int = RETRIES) -> Any:
+    """One try of the task up to where it waits: the trigger it defers to, or what it returns."""
+    operator = FineTuneOperator(task_id="fine_tune", purchase=asdict(purchase), retries=RETRIES)
+    instance = SimpleNamespace(
+        dag_id="fine_tune", task_id="fine_tune", run_id="run", map_index=-1, try_number=try_number, max_tries=max_tries,
+        xcom_push=lambda **_: None,
+    )  # fmt: skip
+    context: Any = {"ti": instance, "run_id": "run"}
+    try:
+        with set_current_context(context):
+            return operator.execute(context)
+    except TaskDeferred as deferred:
+        return deferred.trigger
+
+
+def resume(purchase: Purchase, job_id: str, status: str) -> Any:
+    operator = FineTuneOperator(task_id="fine_tune", purchase=asdict(purchase), retries=RETRIES)
+    return operator.execute_complete({"run_id": "run"}, {"job_id": job_id, "status": status, "error": ""})
+
+
+def fail_once(purchase: Purchase, tuning: FakeTuning, status: str = "failed") -> str:
+    job_id = str(run(purchase, 1).job_id)
+    tuning.finish(job_id, status)
+    with pytest.raises(AirflowFailException, match=f"Job {job_id} has .*`ghostwriter train start`"):
+        resume(purchase, job_id, status)
+    return job_id
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_seven_tries_after_a_failure_buy_nothing(purchase: Purchase, tuning: FakeTuning, status: str) -> None:
+    job_id = fail_once(purchase, tuning, status)
+    for try_number in range(1, RETRIES + 2):  # a worker that died on its way may make Airflow try again
+        with pytest.raises(AirflowFailException, match=job_id):
+            run(purchase, try_number)
+    assert list(tuning.jobs) == [job_id]
+
+
+def test_seven_tries_that_find_the_job_failed_buy_nothing(purchase: Purchase, tuning: FakeTuning) -> None:
+    """It failed while nobody looked: no trigger fired, no failure is in the ledger yet."""
+    job_id = run(purchase, 1).job_id
+    tuning.finish(job_id, "failed")
+    for try_number in range(1, RETRIES + 2):
+        with pytest.raises(AirflowFailException, match="it broke"):
+            run(purchase, try_number)
+    assert list(tuning.jobs) == [job_id]
+
+
+def test_another_run_buys_nothing_either(purchase: Purchase, tuning: FakeTuning) -> None:
+    """Two events in a row made two runs; the second one begins when the first one's job has failed."""
+    fail_once(purchase, tuning)
+    with pytest.raises(AirflowFailException):
+        run(purchase, 1)
+    assert len(tuning.jobs) == 1
+
+
+def test_clearing_the_failed_task_buys_one_more(purchase: Purchase, tuning: FakeTuning) -> None:
+    first = fail_once(purchase, tuning)
+    # A clear after try 1 leaves max_tries at 1 + RETRIES; the next try is 2.
+    second = run(purchase, 2, max_tries=1 + RETRIES).job_id
+    assert second != first
+    tuning.finish(second, "failed")
+    for try_number in range(3, 3 + RETRIES):
+        with pytest.raises(AirflowFailException, match=second):
+            run(purchase, try_number, max_tries=1 + RETRIES)
+    assert list(tuning.jobs) == [first, second]
+
+
+def test_clearing_the_waiting_task_re_attaches(purchase: Purchase, tuning: FakeTuning) -> None:
+    first = run(purchase, 1).job_id
+    assert run(purchase, 2, max_tries=1 + RETRIES).job_id == first
+    assert list(tuning.jobs) == [first]
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_start_by_hand_buys_one_more(
+    purchase: Purchase, tuning: FakeTuning, sessions: Sessions, status: str
+) -> None:
+    fail_once(purchase, tuning, status)
+    assert tasks.release_failed_jobs(Settings()) == 1
+    assert run(purchase, 1).job_id == "ftjob-2"
+
+
+def test_a_start_by_hand_sees_a_job_that_was_cancelled_at_the_provider(
+    purchase: Purchase, tuning: FakeTuning, sessions: Sessions
+) -> None:
+    """Nobody was there to record it: the next run would only have found out and failed."""
+    first = run(purchase, 1).job_id
+    assert tasks.release_failed_jobs(Settings()) == 0  # it runs
+    tuning.finish(first, "cancelled")
+    assert tasks.release_failed_jobs(Settings()) == 1
+    assert run(purchase, 1).job_id == "ftjob-2"
+
+
+def test_a_start_by_hand_forgets_a_job_that_the_provider_has_lost(
+    purchase: Purchase, tuning: FakeTuning, sessions: Sessions
+) -> None:
+    first = run(purchase, 1).job_id
+    tuning.jobs.clear()
+    with pytest.raises(AirflowFailException, match=first):
+        run(purchase, 2)
+    assert tasks.release_failed_jobs(Settings()) == 1
+    assert run(purchase, 1).job_id in tuning.jobs
+
+
+def test_lost_and_down_are_retried(purchase: Purchase, tuning: FakeTuning) -> None:
+    job_id = run(purchase, 1).job_id
+    with pytest.raises(Exception, match="re-attaches") as lost:
+        resume(purchase, job_id, "lost")
+    assert not isinstance(lost.value, AirflowFailException)
+    tuning.down = True
+    with pytest.raises(TuningUnavailableError):
+        run(purchase, 2)
+
+
+def test_a_success_without_a_model_is_a_failure(
+    purchase: Purchase, tuning: FakeTuning, sessions: Sessions
+) -> None:
+    job_id = run(purchase, 1).job_id
+    tuning.finish(job_id)
+    honest = tuning.jobs[job_id]
+    object.__setattr__(honest, "fine_tuned_model", None)
+    with pytest.raises(AirflowFailException, match="names no model"):
+        resume(purchase, job_id, "succeeded")
+    assert tasks.release_failed_jobs(Settings()) == 1
+    object.__setattr__(honest, "fine_tuned_model", "ft:late")
+    assert run(purchase, 1) == "ft:late"  # the provider named it after all: nothing is bought
+    assert list(tuning.jobs) == [job_id]
+
+
+def test_a_row_that_an_older_version_left_behind_is_healed(
+    purchase: Purchase, tuning: FakeTuning, sessions: Sessions, prepare: Any
+) -> None:
+    """It said "succeeded" before the model was registered, and was taken for done ever after."""
+    job_id = run(purchase, 1).job_id
+    tuning.finish(job_id)
+    with sessions.begin() as session:
+        row = session.query(FineTuningJob).one()
+        row.status = "succeeded"
+    assert prepare().outcome == "training_set"
+    assert run(purchase, 1) == f"ft:base:{job_id}"
+    assert prepare().outcome == "nothing_due"
+    assert list(tuning.jobs) == [job_id]
+
+
+class Comms:
+    """The line to Airflow: it knows the state of the one task."""
+
+    def __init__(self, state: str | None) -> None:
+        self.state = state
+
+    def send(self, msg: GetTaskStates) -> TaskStatesResult:
+        assert (msg.dag_id, msg.run_ids, msg.task_ids) == ("fine_tune", ["run"], ["fine_tune"])
+        return TaskStatesResult(task_states={"run": {"fine_tune": self.state}})
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("failed", "cancelled"), ("success", "cancelled"), ("running", "running"), (None, "running")],
+)
+def test_only_a_mark_stops_the_job_of_a_task_that_is_killed(
+    purchase: Purchase,
+    tuning: FakeTuning,
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str | None,
+    status: str,
+) -> None:
+    """SIGTERM alone is a worker that is stopped: the task goes on, or its next try does."""
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Comms(state), raising=False)
+    job = attach_or_create(purchase.order, sessions, tuning)
+    operator = FineTuneOperator(task_id="fine_tune", purchase=asdict(purchase))
+    operator.job_id = job.id
+    operator.instance = SimpleNamespace(dag_id="fine_tune", task_id="fine_tune", run_id="run")
+    operator.on_kill()
+    assert tuning.jobs[job.id].status == status
+    with sessions() as session:
+        assert records.is_settled(records.find_job(session, purchase.order)) == (status == "cancelled")
