@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     embedding_model: str = contracts.LOCAL_EMBEDDING_MODEL
     image_model: str = contracts.LOCAL_IMAGE_MODEL
 
+    # Tokens that a training example may have at a provider that does not tell it by itself; 0: no limit is known.
+    max_example_tokens: int = Field(default=0, ge=0)
+
     mlflow_url: str = "http://127.0.0.1:5001"
     # Each Airflow's own base URL and the service user that other deployments sign in with (role `op`).
     ingest_url: str = "http://127.0.0.1:8080"

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What a user may tell the components; everything else they are told is the stack's own.
 PASSED_ON = (
     "GHOSTWRITER_LLM_BASE_URL", "GHOSTWRITER_CHAT_MODEL", "GHOSTWRITER_EMBEDDING_MODEL", "GHOSTWRITER_IMAGE_MODEL",
+    "GHOSTWRITER_LLM_MAX_MODEL_LEN", "GHOSTWRITER_MAX_EXAMPLE_TOKENS",
     "GHOSTWRITER_LOG_LEVEL", "GHOSTWRITER_REQUEST_TIMEOUT", "GHOSTWRITER_MARQUEZ_WEB_URL",
 )  # fmt: skip
 

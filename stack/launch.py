@@ -33,7 +33,7 @@ def end_leftovers(note: Path) -> int:
 
     supervisor restarts a process that was killed and leaves what that had forked: an orphaned worker of an Airflow
     scheduler holds the database connections it inherited, with the locks of the scheduler's last transaction, for ever.
-    They get no SIGTERM, which a task takes for a wish of its user: it would cancel its job rather than go on with it.
+    They get no SIGTERM: an Airflow task goes on after one.
     """
     swept = 0
     with contextlib.suppress(OSError, ValueError, KeyError):

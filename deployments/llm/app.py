@@ -24,7 +24,8 @@ from deployments.llm.routes.embeddings import embeddings_router
 from deployments.llm.routes.files import files_router
 from deployments.llm.routes.fine_tuning import fine_tuning_router
 from deployments.llm.routes.images import images_router
-from deployments.llm.routes.models import models_router
+from deployments.llm.routes.models import Model, models_router
+from deployments.llm.routes.tokenize import tokenize_router
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
 from shared import contracts
@@ -66,10 +67,14 @@ def create_app(
         if api_key and not (scheme.lower() == "bearer" and is_secret(key.encode("latin-1"), api_key)):
             raise Refusal(401, "Incorrect API key: send `Authorization: Bearer <key>`.")
 
-    def list_models() -> Mapping[str, int]:
-        base = (engine.chat_model, engine.embedding_model, contracts.LOCAL_IMAGE_MODEL)
-        tuned = {model_id: job.created_at for model_id, job in jobs.fine_tuned_models().items()}
-        return {**dict.fromkeys(base, started), **tuned}
+    def list_models() -> Mapping[str, Model]:
+        others = (engine.embedding_model, contracts.LOCAL_IMAGE_MODEL)
+        tuned = jobs.fine_tuned_models().items()
+        return {
+            engine.chat_model: Model(started, engine.max_model_len),
+            **dict.fromkeys(others, Model(started)),
+            **{model_id: Model(job.created_at, engine.max_model_len) for model_id, job in tuned},
+        }
 
     app = FastAPI(title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(
@@ -93,6 +98,7 @@ def create_app(
         fine_tuning_router(jobs, files, runner, engine.chat_model),
     ):
         app.include_router(router, prefix="/v1")
+    app.include_router(tokenize_router(engine))
 
     @app.get("/health")
     def get_health() -> JSONResponse:

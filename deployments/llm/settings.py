@@ -33,6 +33,11 @@ class LlmSettings(BaseSettings):
     llm_default_max_tokens: int = Field(
         default=1024, ge=1, description="longest answer where the caller names no limit"
     )
+    llm_max_model_len: int = Field(
+        default=2048,
+        ge=64,
+        description="tokens of a prompt with its answer, and of a training example; memory grows with them",
+    )
     llm_max_models: int = Field(
         default=2, ge=1, description="fine-tuned models kept in memory: champion and challenger"
     )

@@ -54,6 +54,7 @@ def run_job(directory: Path, settings: LlmSettings) -> None:
             learning_rate_multiplier=job.hyperparameters.learning_rate_multiplier,
             seed=job.seed,
             threads=settings.llm_trainer_threads,
+            max_tokens=settings.llm_max_model_len,
         ),
         directory / "adapter",
         report,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from deployments.training.promotion import OvertakenError
+from deployments.training.tuning.port import TuningError
 from shared.llm.port import LlmRefusedError
 from shared.voice import VoiceError
 
@@ -20,7 +21,7 @@ def fail_at_once() -> Iterator[None]:
     there is nothing left to do, the task is skipped."""
     try:
         yield
-    except (VoiceError, LlmRefusedError) as error:
+    except (VoiceError, LlmRefusedError, TuningError) as error:
         raise AirflowFailException(str(error)) from error
     except OvertakenError as error:
         raise AirflowSkipException(str(error)) from error

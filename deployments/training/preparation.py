@@ -8,9 +8,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from shared.examples import SPLITS, Example, Split
+from shared.llm.port import Message
 from shared.prompt import build_messages
 from shared.voice import Voice
 
@@ -99,12 +101,39 @@ def find_near_duplicates(examples: Sequence[Example]) -> list[Problem]:
     return problems
 
 
-def _build_line(example: Example, context: Sequence[ContextItem], voice: Voice) -> str:
-    messages = [
+def build_conversation(example: Example, context: Sequence[ContextItem], voice: Voice) -> list[Message]:
+    """The prompt that serving uses, and the post as the answer."""
+    return [
         *build_messages(voice, example.topic, context),
         {"role": "assistant", "content": example.text},
     ]
-    return json.dumps({"messages": messages}, ensure_ascii=False)
+
+
+def find_too_long(
+    examples: Sequence[Example], tokens: Sequence[int], prompts: Mapping[Path, int], room: int, limit: int
+) -> list[Problem]:
+    """A problem for each example that the model can't take whole, and for each holdout prompt that leaves no `room`.
+
+    `tokens` are those of the examples with their prompts, `prompts` those of the holdout's prompts alone.
+    """
+    problems = []
+    for example, count in zip(examples, tokens, strict=True):
+        prompt = prompts.get(example.path, 0)
+        if count > limit:
+            message = f"{count} tokens with its prompt, but the model takes {limit}"
+        elif prompt + room > limit:
+            message = (
+                f"its prompt has {prompt} tokens and a post may have {room}, but the model takes {limit}"
+            )
+        else:
+            continue
+        advice = "shorten it, or raise the model's limit (docs/adapting.md)"
+        problems.append(Problem(example.path.as_posix(), 1, f"{message}; {advice}"))
+    return problems
+
+
+def _build_line(example: Example, context: Sequence[ContextItem], voice: Voice) -> str:
+    return json.dumps({"messages": build_conversation(example, context, voice)}, ensure_ascii=False)
 
 
 def _shingles(text: str) -> Iterator[str]:

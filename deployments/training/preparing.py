@@ -5,7 +5,7 @@ It knows neither Airflow nor the provider of jobs.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,17 +16,21 @@ from deployments.training import records
 from deployments.training.preparation import (
     ContextItem,
     Problem,
+    build_conversation,
     build_training_set,
     count_splits,
     digest_example,
     find_near_duplicates,
+    find_too_long,
 )
 from deployments.training.proposals import Order, Proposal, write_proposal
 from deployments.training.sets import freeze_set
+from deployments.training.tuning.port import Lengths
 from shared import contracts
 from shared.examples import Example, load_examples
 from shared.ledger.models import FineTuningJob
-from shared.prompt import PROMPT_VERSION
+from shared.llm.port import Message
+from shared.prompt import PROMPT_VERSION, choose_decoding
 from shared.vectors.port import ScoredChunk
 from shared.voice import Voice
 
@@ -34,6 +38,8 @@ log = logging.getLogger(__name__)
 
 Outcome = Literal["no_knowledge_base", "nothing_due", "training_set"]
 Retrieve = Callable[[str], Sequence[ScoredChunk]]
+Measure = Callable[[Sequence[Sequence[Message]]], Lengths | None]
+"""Tokens of conversations and how many the model takes, or None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ def prepare_examples(
     model: str,
     sessions: sessionmaker[Session],
     retrieve: Retrieve,
+    measure: Measure,
     run: str,
 ) -> Prepared:
     """Load, pin, freeze, and say whether a training job is due. Doing it again changes nothing."""
@@ -97,6 +104,8 @@ def prepare_examples(
             job = records.find_job(session, order)
         if job is not None and records.is_settled(job):
             return Prepared("nothing_due", _explain_settled(job), built.digest, counts)
+        if job is None or job.job_id is None:  # a job that is there already is seen through
+            problems += _find_too_long(examples, contexts, voice, measure)
     write_proposal(
         Proposal(
             order=order,
@@ -112,6 +121,28 @@ def prepare_examples(
     )
     reason = f"{len(problems)} problems in the examples" if problems else f"{counts} examples to be checked"
     return Prepared("training_set", reason, order.training_set if order else None, counts)
+
+
+def _find_too_long(
+    examples: Sequence[Example], contexts: Mapping[str, list[ContextItem]], voice: Voice, measure: Measure
+) -> list[Problem]:
+    """Before anything is bought: the trainer would refuse these, or the exam could not be written."""
+    conversations = [
+        build_conversation(each, contexts[digest_example(each.topic, each.text)], voice) for each in examples
+    ]
+    exams = [
+        (each.path, conversation[:-1])
+        for each, conversation in zip(examples, conversations, strict=True)
+        if each.split == "holdout"
+    ]
+    lengths = measure([*conversations, *(prompt for _, prompt in exams)])
+    if lengths is None:
+        return []
+    longest = max(lengths.tokens, default=0)
+    log.info("the longest example has %d tokens, the model takes %d", longest, lengths.limit)
+    tokens, asked = lengths.tokens[: len(examples)], lengths.tokens[len(examples) :]
+    prompts = dict(zip((path for path, _ in exams), asked, strict=True))
+    return find_too_long(examples, tokens, prompts, choose_decoding(voice).max_tokens, lengths.limit)
 
 
 def _explain_settled(job: FineTuningJob) -> str:

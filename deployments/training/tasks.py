@@ -4,7 +4,7 @@ It knows no Airflow; the work itself is in `preparing`, `checking`, `jobs` and `
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,8 @@ from deployments.training.preparing import Prepared, prepare_examples
 from deployments.training.promotion import Judgement, OvertakenError, crown_winner, find_pairing, judge
 from deployments.training.proposals import Order, read_proposal
 from deployments.training.sets import read_holdout, read_lines
+from deployments.training.tuning.port import Lengths
+from shared.llm.port import Message
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,10 +45,24 @@ def prepare(settings: Settings, run: str) -> Prepared:
             model=settings.chat_model,
             sessions=composition.create_ledger(settings),
             retrieve=find_chunks,
+            measure=lambda conversations: measure(settings, conversations),
             run=run,
         )
     log.info("%s: %s", prepared.outcome, prepared.reason)
     return prepared
+
+
+def measure(settings: Settings, conversations: Sequence[Sequence[Message]]) -> Lengths | None:
+    """Tokens as the model's provider counts them, else as tiktoken does, against the limit in the settings."""
+    lengths = composition.create_tuning(settings).measure(settings.chat_model, conversations)
+    if lengths is not None or not settings.max_example_tokens:
+        return lengths
+    from deployments.training.pricing import count_example
+    from deployments.training.tokens import load_encoder
+
+    encode = load_encoder(settings.chat_model, composition.training_dir(settings) / "tokenizer")
+    counts = (count_example(messages, encode) for messages in conversations)
+    return Lengths(tuple(counts), settings.max_example_tokens)
 
 
 def check(settings: Settings) -> tuple[Verdict, dict[str, Any]]:

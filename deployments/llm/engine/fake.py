@@ -16,6 +16,7 @@ from deployments.llm.engine.port import (
     FinishReason,
     Generation,
     GenerationRequest,
+    Messages,
     NotReadyError,
     Piece,
     QueueFullError,
@@ -82,6 +83,15 @@ class FakeEngine(Engine):
     def failure(self) -> str | None:
         return self._failure
 
+    @property
+    def max_model_len(self) -> int:
+        return self._context
+
+    def count_tokens(self, messages: Messages) -> int:
+        if not self._ready:
+            raise NotReadyError("The models are loading.")
+        return sum(len(message["content"].split()) for message in messages)
+
     def register_adapter(self, model_id: str, directory: Path) -> None:
         self.adapters[model_id] = directory
 
@@ -93,7 +103,7 @@ class FakeEngine(Engine):
             raise NotReadyError("The models are loading.")
         if request.model != self.chat_model and request.model not in self.adapters:
             raise UnknownModelError(request.model)
-        prompt_tokens = sum(len(message["content"].split()) for message in request.messages)
+        prompt_tokens = self.count_tokens(request.messages)
         limit = limit_answer(self._context, prompt_tokens, request.max_tokens, self._default_max_tokens)
         if len(self.generations) >= self._max_queue:
             raise QueueFullError("Too many generations wait.")

@@ -21,6 +21,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from deployments.llm.engine.chat_tokens import encode_example
 from deployments.llm.engine.device import choose_device, choose_dtype
 from deployments.llm.engine.port import Messages
 
@@ -30,7 +31,6 @@ RANK: Final = 8
 ALPHA: Final = 16
 LEARNING_RATE: Final = 2e-3
 WARM_UP_STEPS: Final = 3
-MAX_TOKENS: Final = 2048
 _IGNORED: Final = -100
 
 Precision = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -49,6 +49,7 @@ class TrainingSettings:
     learning_rate_multiplier: float
     seed: int
     threads: int = 0
+    max_tokens: int = 2048  # of an example
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,10 @@ def train_adapter(
     """Trains, writes the adapter to `target` and returns the tokens trained on. `report` may raise to stop it."""
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(weights)
-    examples = [_encode(tokenizer, messages, number) for number, messages in enumerate(train, 1)]
-    held_out = [_encode(tokenizer, messages, number) for number, messages in enumerate(validation, 1)]
+    examples, held_out = (
+        [_encode(tokenizer, messages, number, settings.max_tokens) for number, messages in enumerate(each, 1)]
+        for each in (train, validation)
+    )
     model, precision = _build_model(weights)
     adapters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -188,19 +191,12 @@ def _build_model(weights: str) -> tuple[Any, Precision]:
     return model, lambda: torch.autocast(device.type, dtype=dtype, cache_enabled=False)
 
 
-def _encode(tokenizer: Any, messages: Messages, number: int) -> _Example:
+def _encode(tokenizer: Any, messages: Messages, number: int, limit: int) -> _Example:
     """Token ids, with labels on the last assistant message alone; the prompt is masked by its length."""
-    prompt = tokenizer.apply_chat_template(list(messages[:-1]), add_generation_prompt=True, tokenize=False)
-    whole = tokenizer.apply_chat_template(list(messages), tokenize=False).rstrip("\n")
-    if not whole.startswith(prompt):
+    prompt_ids, answer_ids = encode_example(tokenizer, messages)
+    if len(prompt_ids) + len(answer_ids) > limit:
         raise ValueError(
-            "The chat template of this model does not repeat its prompt; it can't be masked by prefix."
-        )
-    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    answer_ids = tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"]
-    if len(prompt_ids) + len(answer_ids) > MAX_TOKENS:
-        raise ValueError(
-            f"Example {number} has {len(prompt_ids) + len(answer_ids)} tokens; {MAX_TOKENS} is the limit."
+            f"Example {number} has {len(prompt_ids) + len(answer_ids)} tokens; {limit} is the limit."
         )
     return _Example(prompt_ids + answer_ids, [_IGNORED] * len(prompt_ids) + answer_ids)
 

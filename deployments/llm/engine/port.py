@@ -110,6 +110,15 @@ class Engine(ABC):
     @abstractmethod
     def failure(self) -> str | None: ...
 
+    @property
+    @abstractmethod
+    def max_model_len(self) -> int:
+        """Tokens that a prompt and its answer may have together, and a training example."""
+
+    @abstractmethod
+    def count_tokens(self, messages: Messages) -> int:
+        """Tokens of a whole example where the assistant spoke last, else of a prompt. Raises NotReadyError."""
+
     @abstractmethod
     def register_adapter(self, model_id: str, directory: Path) -> None:
         """Makes a fine-tuned model known; it is loaded when first asked for."""

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from deployments.llm.engine.answer_text import AnswerText
 from deployments.llm.engine.batch import Batch, TorchGeneration
+from deployments.llm.engine.chat_tokens import count_tokens, encode_prompt
 from deployments.llm.engine.device import choose_device, choose_dtype, release_memory
 from deployments.llm.engine.embedder import Embedder
 from deployments.llm.engine.limits import count_admitted, limit_answer
@@ -24,6 +25,7 @@ from deployments.llm.engine.port import (
     Embeddings,
     Engine,
     GenerationRequest,
+    Messages,
     NotReadyError,
     QueueFullError,
     UnknownModelError,
@@ -53,6 +55,7 @@ class TorchEngine(Engine):
         self._condition = threading.Condition()
         self._loaded = self._closed = False
         self._failure: str | None = None
+        self._limit = settings.llm_max_model_len
         self._base: Any = None
         self._tokenizer: Any = None
         self._embedder: Embedder | None = None
@@ -67,7 +70,7 @@ class TorchEngine(Engine):
             self._source = locate_chat_weights(self._settings.llm_chat_weights, self._settings.models_dir)
             self._tokenizer = AutoTokenizer.from_pretrained(self._source)
             self._base = self._load_base(choose_dtype())
-            self._limit: int = self._base.config.max_position_embeddings
+            self._limit = min(self._limit, self._base.config.max_position_embeddings)
             self._stop_tokens = _stop_tokens(self._base, self._tokenizer)
             self._decoder = threading.Thread(target=self._decode_forever, name="decoder", daemon=True)
             self._decoder.start()
@@ -137,14 +140,21 @@ class TorchEngine(Engine):
         log.info("Loaded %s in %.1f s", model_id, time.monotonic() - started)
         return merged
 
+    # --- lengths ---
+    @property
+    def max_model_len(self) -> int:
+        return self._limit
+
+    def count_tokens(self, messages: Messages) -> int:
+        self._check_ready()
+        return count_tokens(self._tokenizer, messages)
+
     # --- answers ---
     def generate(self, request: GenerationRequest) -> TorchGeneration:
         self._check_ready()
         if request.model != self.chat_model and request.model not in self._adapters:
             raise UnknownModelError(request.model)
-        prompt = self._tokenizer.apply_chat_template(
-            list(request.messages), add_generation_prompt=True, return_dict=True
-        )["input_ids"]
+        prompt = encode_prompt(self._tokenizer, request.messages)
         limit = limit_answer(
             self._limit, len(prompt), request.max_tokens, self._settings.llm_default_max_tokens
         )

@@ -4,30 +4,39 @@ It knows no weights: the engine names the base models, the job store the fine-tu
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 
 from deployments.llm.errors import model_not_found
 
 
-def models_router(list_models: Callable[[], Mapping[str, int]]) -> APIRouter:
-    """Routes over a function that names every servable model with its creation time."""
+class Model(NamedTuple):
+    """What is told of a model: when it was made, and for chat models how many tokens they take at most."""
+
+    created: int
+    max_model_len: int | None = None
+
+
+def models_router(list_models: Callable[[], Mapping[str, Model]]) -> APIRouter:
+    """Routes over a function that names every servable model."""
     router = APIRouter()
 
     @router.get("/models")
     def get_models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model(*item) for item in list_models().items()]}
+        return {"object": "list", "data": [_describe(*item) for item in list_models().items()]}
 
     @router.get("/models/{model_id}")
     def get_model(model_id: str) -> dict[str, Any]:
         models = list_models()
         if model_id not in models:
             raise model_not_found(model_id)
-        return _model(model_id, models[model_id])
+        return _describe(model_id, models[model_id])
 
     return router
 
 
-def _model(model_id: str, created: int) -> dict[str, Any]:
-    return {"id": model_id, "object": "model", "created": created, "owned_by": "ghostwriter"}
+def _describe(model_id: str, model: Model) -> dict[str, Any]:
+    described = {"id": model_id, "object": "model", "created": model.created, "owned_by": "ghostwriter"}
+    # As vLLM tells it: prompt and answer together; here a training example may have as many.
+    return described if model.max_model_len is None else {**described, "max_model_len": model.max_model_len}

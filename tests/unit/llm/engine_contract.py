@@ -66,6 +66,15 @@ def check_what_does_not_fit_the_context_is_refused(subject: Subject) -> None:
     assert answer(engine, ask(engine, 150, max_tokens=50))[1].usage == Usage(150, 50)
 
 
+def check_tokens_are_counted_before_they_are_used(subject: Subject) -> None:
+    engine, request = subject.engine, ask(subject.engine, 12, max_tokens=1)
+    assert engine.max_model_len == CONTEXT
+    assert engine.count_tokens(request.messages) == 12
+    assert (
+        engine.count_tokens([*request.messages, {"role": "assistant", "content": " ".join(WORDS[:5])}]) == 17
+    )
+
+
 def check_an_answer_is_cut_at_its_limit_and_counted(subject: Subject) -> None:
     text, last = answer(subject.engine, ask(subject.engine, 12, max_tokens=5))
     assert (last.finish_reason, last.usage, len(text.split())) == ("length", Usage(12, 5), 5)

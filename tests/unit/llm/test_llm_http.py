@@ -161,6 +161,23 @@ def test_models(server):
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
 
 
+def test_models_tell_how_much_they_take(server):
+    limits = {m["id"]: m.get("max_model_len") for m in server.client.get("/v1/models").json()["data"]}
+    assert limits == {
+        contracts.LOCAL_CHAT_MODEL: 200,
+        contracts.LOCAL_EMBEDDING_MODEL: None,
+        contracts.LOCAL_IMAGE_MODEL: None,
+    }
+
+
+def test_messages_are_counted_as_an_answer_counts_them(server):
+    used = server.client.post(CHAT_PATH, json=CHAT).json()["usage"]["prompt_tokens"]
+    answer = server.client.post("/tokenize", json={**CHAT, "add_generation_prompt": True})
+    assert answer.json() == {"count": used, "max_model_len": 200}
+    assert server.client.post("/tokenize", json={"messages": []}).status_code == 400
+    assert server.client.post("/tokenize", json=CHAT, headers={"Authorization": ""}).status_code == 401
+
+
 def test_an_answer_with_usage(server):
     body = server.client.post(CHAT_PATH, json=CHAT).json()
     assert body["choices"][0]["message"]["content"] == "one two three four"

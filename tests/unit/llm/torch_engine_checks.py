@@ -19,7 +19,13 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, P
 
 from deployments.llm.engine import lora, torch_engine
 from deployments.llm.engine.lora import Progress, TrainingSettings, train_adapter
-from deployments.llm.engine.port import EngineError, GenerationRequest, QueueFullError, UnknownModelError
+from deployments.llm.engine.port import (
+    ContextTooLongError,
+    EngineError,
+    GenerationRequest,
+    QueueFullError,
+    UnknownModelError,
+)
 from deployments.llm.engine.sampling import penalise
 from deployments.llm.engine.torch_engine import TorchEngine
 from deployments.llm.settings import LlmSettings
@@ -182,6 +188,22 @@ def check_training_learns_alike_with_any_number_of_threads(folder: Path) -> None
         weights.append(load_file(target / "adapter_model.safetensors"))
     assert losses[0][-1] < losses[0][0] - 0.2, losses
     assert all(torch.allclose(value, weights[1][name], atol=1e-3) for name, value in weights[0].items())
+
+
+def check_training_takes_what_the_engine_counts_and_no_more(folder: Path) -> None:
+    engine = start_engine(folder, llm_max_model_len=100).engine
+    request = ask(engine, 60, max_tokens=40)
+    text, last = answer(engine, request)
+    example = [*request.messages, {"role": "assistant", "content": text}]
+    assert last.finish_reason == "length" and engine.count_tokens(example) == engine.max_model_len == 100
+    assert fails(ContextTooLongError, lambda: engine.generate(ask(engine, 60, max_tokens=41))).limit == 100
+
+    def train(limit: int) -> int:
+        settings = TrainingSettings(1, 1, learning_rate_multiplier=1.0, seed=1, threads=1, max_tokens=limit)
+        return train_adapter(str(folder / "chat"), [example], [], settings, folder / "long", lambda _: None)
+
+    assert train(100) == 100
+    assert "Example 1 has 100 tokens; 99 is the limit" in str(fails(ValueError, lambda: train(99)))
 
 
 def run_checks(folder: Path) -> dict[str, str]:

@@ -93,6 +93,7 @@ def prepare(tmp_path: Path, content: Path, voice: Voice, sessions: sessionmaker[
             "model": "base",
             "sessions": sessions,
             "retrieve": find_one_chunk,
+            "measure": lambda conversations: None,
             "run": "run-1",
         }
         return prepare_examples(**{**arguments, **changes})  # type: ignore[arg-type]

@@ -10,13 +10,18 @@ from sqlalchemy.orm import Session, sessionmaker
 from deployments.training import records
 from deployments.training.checking import check_proposal
 from deployments.training.jobs import Purchase
-from deployments.training.preparation import ContextItem, build_training_set, digest_example
+from deployments.training.preparation import (
+    ContextItem,
+    build_conversation,
+    build_training_set,
+    digest_example,
+)
 from deployments.training.proposals import read_proposal
 from deployments.training.sets import read_holdout, read_lines
-from deployments.training.tuning.port import TuningJob
-from shared.examples import Example
+from deployments.training.tuning.port import Lengths, TuningJob
+from shared.examples import Example, load_examples
 from shared.ledger.models import TrainingSet
-from shared.prompt import build_messages
+from shared.prompt import build_messages, choose_decoding
 from shared.vectors.port import ScoredChunk
 from shared.voice import Voice
 from tests.unit.training.conftest import find_one_chunk, write_example
@@ -176,3 +181,64 @@ def test_near_duplicates_across_sets_are_named(prepare: Any, content: Path, tmp_
     assert verdict.outcome == "bad_format"
     assert len(verdict.reasons) == 2
     assert all("holdout/copy.md" in reason and "train/" in reason for reason in verdict.reasons)
+
+
+def count_words(limit: int) -> Any:
+    """A tokenizer for which a word is a token, of a model that takes so many."""
+
+    def measure(conversations: Any) -> Lengths:
+        words = (sum(len(m["content"].split()) for m in messages) for messages in conversations)
+        return Lengths(tuple(words), limit)
+
+    return measure
+
+
+def count_example(content: Path, voice: Voice, split: str, name: str) -> tuple[int, int]:
+    """Words of an example's prompt, and of the whole of it."""
+    (example,) = (e for e in load_examples(content / "examples")[0] if e.path.stem == f"{split}-{name}")
+    context = [ContextItem("id-1", "uri", "h", "Guide", "a fact")]
+    messages = build_conversation(example, context, voice)
+    prompt, post = (sum(len(m["content"].split()) for m in part) for part in (messages[:-1], messages[-1:]))
+    return prompt, prompt + post
+
+
+def test_an_example_longer_than_the_model_takes_is_named_before_anything_is_bought(
+    prepare: Any, knowledge: None, content: Path, voice: Voice, tmp_path: Path
+) -> None:
+    write_example(content, "train", "train-long", f"Field note: {' '.join(f'x{n}' for n in range(300))}?")
+    _, tokens = count_example(content, voice, "train", "long")
+    assert prepare(measure=count_words(tokens)).outcome == "training_set"
+    assert check_proposal(read_proposal(tmp_path / "proposal.json"), 100).outcome == "fine_tune"
+    prepare(measure=count_words(tokens - 1))
+    verdict = check_proposal(read_proposal(tmp_path / "proposal.json"), 100)
+    assert verdict.outcome == "bad_format"
+    (reason,) = verdict.reasons
+    assert "examples/train/train-long.md:1: " in reason
+    assert f"{tokens} tokens with its prompt, but the model takes {tokens - 1}" in reason
+
+
+def test_a_holdout_prompt_must_leave_room_for_a_post(
+    prepare: Any, knowledge: None, content: Path, voice: Voice, tmp_path: Path
+) -> None:
+    """The exam asks for as long a post as serving does; it would fail after the job is paid."""
+    prompt, whole = count_example(content, voice, "holdout", "0")
+    room = choose_decoding(voice).max_tokens
+    assert whole < prompt + room
+    prepare(measure=count_words(prompt + room))
+    assert check_proposal(read_proposal(tmp_path / "proposal.json"), 100).outcome == "fine_tune"
+    prepare(measure=count_words(prompt + room - 1))
+    verdict = check_proposal(read_proposal(tmp_path / "proposal.json"), 100)
+    assert verdict.outcome == "bad_format"
+    assert len(verdict.reasons) == 5
+    assert all("/holdout/" in reason and f"may have {room}" in reason for reason in verdict.reasons)
+
+
+def test_a_job_under_way_is_seen_through_whatever_the_limit_is_now(
+    prepare: Any, purchase: Purchase, sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    with sessions.begin() as session:
+        records.attach_job(
+            records.reserve_job(session, purchase.order), TuningJob("ftjob-1", "running", "base", 1)
+        )
+    prepare(measure=count_words(1))
+    assert check_proposal(read_proposal(tmp_path / "proposal.json"), 100).outcome == "fine_tune"
