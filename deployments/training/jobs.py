@@ -65,7 +65,10 @@ def attach_or_create(
                 raise JobEndedError(f"{_explain_failure(row)}; clearing this task does, too")
             log.warning("%s: it is replaced, as a person asked", records.describe_failure(row))
             records.empty_row(row)
-        job = tuning.retrieve_job(row.job_id) if row.job_id else tuning.find_job(order)
+        try:
+            job = tuning.retrieve_job(row.job_id) if row.job_id else tuning.find_job(order)
+        except UnknownJobError as error:
+            raise UnknownJobError(f"{error}; {contracts.TRY_AGAIN}") from error
         if job is None:
             files = _upload_files(session, order, tuning)
             asked_at = _ask(row)
@@ -135,7 +138,8 @@ def open_run(
     )
     with sessions.begin() as session:
         files = records.get_training_set(session, order.training_set)
-        records.reserve_job(session, order).mlflow_run_id = run_id
+        if row := records.find_job_by_id(session, job.id):
+            row.mlflow_run_id = run_id
     tracker.log_dataset(run_id, "training_set", order.training_set, files.train_file, files.counts)
     return run_id
 
@@ -171,21 +175,20 @@ def record_result(
     if champion is None or champion.version != version.version:
         registry.set_alias(contracts.CHALLENGER_ALIAS, version.version)
     with sessions.begin() as session:
-        row = records.reserve_job(session, order)
+        row = records.find_job_by_id(session, job.id) or records.reserve_job(session, order)
         records.finish_job(row, job, model_version=version.version, seconds=seconds)
     tracker.close_run(run_id)
     log.info("version %s of %s is the challenger", version.version, contracts.REGISTERED_MODEL)
     return version
 
 
-def record_failure(
-    order: Order, job: TuningJob, run_id: str, sessions: sessionmaker[Session], tracker: Tracker
-) -> str:
-    """Note that the job came to nothing; why, and what a person can do."""
+def record_failure(job: TuningJob, run_id: str, sessions: sessionmaker[Session], tracker: Tracker) -> str:
+    """Note that the job came to nothing; why, and what a person can do. One already released stays released."""
+    explained = f"Job {job.id} came to nothing, and a person has asked for another."
     with sessions.begin() as session:
-        row = records.reserve_job(session, order)
-        records.finish_job(row, job)
-        explained = _explain_failure(row)
+        if row := records.find_job_by_id(session, job.id):
+            records.finish_job(row, job)
+            explained = _explain_failure(row)
     tracker.close_run(run_id, failed=True)
     return explained
 

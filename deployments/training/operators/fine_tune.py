@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from deployments.training import composition, jobs
-from deployments.training.given_up import stop_job_if_given_up
+from deployments.training.abandonment import stop_job_if_given_up
 from deployments.training.tasks import read_purchase
 from deployments.training.triggers.fine_tune import FineTuneTrigger
 from deployments.training.tuning.port import TuningError, TuningJob, TuningUnavailableError
@@ -57,7 +57,8 @@ class FineTuneOperator(BaseOperator):
     - A retry, a crash, a stopped or killed worker, a restart of the triggerer: the next try re-attaches.
     - Clearing the waiting task: the job goes on, and the next try re-attaches.
     - Marking it failed or successful, or its Dag run failed: the job is cancelled, nobody waits for it any more.
-      In the seconds in which it is being created it can't be: it goes on, and the next run re-attaches.
+      In the seconds in which it is being created, or while the triggerer is down, it can't be: it goes on, and the
+      next run re-attaches.
     - The job failed or was cancelled: that is written to the ledger and the task fails, without a retry. Whoever
       comes next fails at once, too, until a person wants another job: by `ghostwriter train start`, the Dag
       `start_training`, or clearing the failed task. A first try after a clear is known by its number: a clear sets
@@ -155,7 +156,7 @@ class FineTuneOperator(BaseOperator):
         run_id = jobs.open_run(purchase, job, sessions, tracker, "")
         self._show_links(job.id, run_id)
         if job.fruitless:
-            raise AirflowFailException(jobs.record_failure(purchase.order, job, run_id, sessions, tracker))
+            raise AirflowFailException(jobs.record_failure(job, run_id, sessions, tracker))
         registry, tuning = composition.create_registry(settings), composition.create_tuning(settings)
         version = jobs.record_result(purchase, job, run_id, sessions, tuning, tracker, registry)
         record_lineage(

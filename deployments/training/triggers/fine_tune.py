@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from deployments.training.given_up import stop_job_if_given_up
+from deployments.training.abandonment import stop_job_if_given_up
 from deployments.training.tuning.port import TuningApi, TuningError, TuningUnavailableError
 from deployments.training.waiting import FIRST_POLL, PATIENCE, Silence
 
@@ -62,7 +62,7 @@ class FineTuneTrigger(BaseTrigger):
             await asyncio.sleep(self.poll_interval)
 
     async def on_kill(self) -> None:
-        """A person has marked or cleared the waiting task; only a mark stops the job (see `given_up`).
+        """A person has marked or cleared the waiting task; only a mark stops the job (see `abandonment`).
 
         In a thread, which ends what it began: the triggerer cancels this coroutine again within a second.
         """

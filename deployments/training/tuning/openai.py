@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LOOK_BACK = 1000
 """Jobs and files searched for our own, newest first."""
 _ALREADY_ENDED = frozenset({400, 409})
+_TELLS_NOTHING = frozenset({400, 403, 404, 405, 422, 501})
+"""Answers of providers without these routes."""
 
 
 class OpenAiTuning(TuningApi):
@@ -127,7 +129,7 @@ class OpenAiTuning(TuningApi):
 
     def measure(self, model: str, conversations: Sequence[Sequence[Message]]) -> Lengths | None:
         """As vLLM and our own server have it: the model tells `max_model_len`, and `/tokenize` counts beside /v1."""
-        from openai import NotFoundError
+        from openai import APIStatusError
 
         counts = []
         url = self._base_url.rstrip("/").removesuffix("/v1") + "/tokenize"
@@ -140,7 +142,9 @@ class OpenAiTuning(TuningApi):
                     whole = messages[-1]["role"] == "assistant"
                     body = {"model": model, "messages": list(messages), "add_generation_prompt": not whole}
                     counts.append(self.client.post(url, body=body, cast_to=dict[str, Any])["count"])
-            except NotFoundError:
+            except APIStatusError as error:
+                if error.status_code not in _TELLS_NOTHING:
+                    raise
                 return None
         return Lengths(tuple(counts), int(limit))
 

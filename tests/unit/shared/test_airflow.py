@@ -41,6 +41,8 @@ class FakeAirflow:
             return httpx.Response(200, json=self.tasks[1])
         if request.url.path.endswith("/taskInstances/guides.prepare/logs/2"):
             return httpx.Response(200, json={"content": self.log})
+        if request.url.path == "/api/v2/dags/d/dagRuns/r/taskInstances/prepare/xcomEntries/reason":
+            return httpx.Response(200, json={"key": "reason", "value": "nothing is new"})
         return httpx.Response(404, text="no such page")
 
 
@@ -129,3 +131,10 @@ def test_a_failed_run_is_explained_by_the_first_failed_tasks_last_exception() ->
     assert api.list_log_errors("d", "r", "guides.prepare") == ["bad_format: train/a.md:1: no front matter"]
     server.tasks = server.tasks[2:]
     assert api.explain_failure("d", "r") == ""
+
+
+def test_what_a_task_left_is_read() -> None:
+    api = connect(FakeAirflow())
+    assert api.read_xcom("d", "r", "prepare", "reason") == "nothing is new"
+    with pytest.raises(AirflowError, match="404"):
+        api.read_xcom("d", "r", "prepare", "nothing")

@@ -15,6 +15,7 @@ from deployments.training.jobs import (
     open_run,
     record_failure,
     record_result,
+    release_failed_jobs,
     stop_job,
 )
 from deployments.training.proposals import Order
@@ -71,7 +72,7 @@ def test_a_job_that_came_to_nothing_is_replaced_when_a_person_wants_it(
     assert attach_or_create(purchase.order, sessions, tuning, replace=True).id == first.id  # not recorded yet
     tracker = FakeTracker()
     run_id = open_run(purchase, first, sessions, tracker, "")
-    record_failure(purchase.order, tuning.retrieve_job(first.id), run_id, sessions, tracker)
+    record_failure(tuning.retrieve_job(first.id), run_id, sessions, tracker)
     with pytest.raises(JobEndedError, match=f"Job {first.id} has .*`ghostwriter train start`"):
         attach_or_create(purchase.order, sessions, tuning)
     second = attach_or_create(purchase.order, sessions, tuning, replace=True)
@@ -157,6 +158,20 @@ def test_a_success_is_final_only_with_its_model(
         row = records.find_job(session, purchase.order)
         assert row is not None
         assert (row.status, row.model_version, records.is_settled(row)) == ("running", None, False)
+
+
+def test_a_failure_that_a_person_has_released_is_not_recorded_again(
+    purchase: Purchase, sessions: Sessions, tuning: FakeTuning
+) -> None:
+    """`train start` saw the failure before the task that waited did."""
+    tracker = FakeTracker()
+    job = attach_or_create(purchase.order, sessions, tuning)
+    run_id = open_run(purchase, job, sessions, tracker, "")
+    tuning.finish(job.id, FAILED)
+    assert release_failed_jobs(sessions, tuning) == 1
+    open_run(purchase, job, sessions, tracker, "")
+    record_failure(tuning.retrieve_job(job.id), run_id, sessions, tracker)
+    assert attach_or_create(purchase.order, sessions, tuning).id != job.id
 
 
 def test_stopping_a_job_is_recorded(purchase: Purchase, sessions: Sessions, tuning: FakeTuning) -> None:
@@ -251,7 +266,7 @@ def test_a_failure_is_noted(
     job = attach_or_create(purchase.order, sessions, tuning)
     run_id = open_run(purchase, job, sessions, tracker, "")
     tuning.finish(job.id, FAILED)
-    record_failure(purchase.order, tuning.retrieve_job(job.id), run_id, sessions, tracker)
+    record_failure(tuning.retrieve_job(job.id), run_id, sessions, tracker)
     assert tracker.runs[run_id]["status"] == "FAILED"
     with sessions() as session:
         row = records.find_job(session, purchase.order)
