@@ -100,3 +100,41 @@ def test_the_new_version_answers_after_all_that(stack) -> None:
     newest = stack.ghostwriter("models", "list")[0]
     post = stack.ghostwriter("write", "Deferrable operators", "--model", newest["version"])
     assert post["model"]["version"] == newest["version"]
+
+
+def test_a_cleared_wait_keeps_its_job_and_a_marked_one_cancels_it(stack, training) -> None:
+    jobs = {job["id"] for job in stack.list_jobs()}
+    known = training.known(contracts.FINE_TUNE_DAG)
+    voice = stack.content_dir / "voice.toml"
+    saved = voice.read_text()
+    longer = {"n_epochs": "n_epochs = 40", "max_training_cost": "max_training_cost = 1000"}
+    lines = [longer.get(line.partition("=")[0].strip(), line) for line in saved.splitlines()]
+
+    def find_waiting_task(try_number: int) -> dict[str, object] | None:
+        for run in training.runs(contracts.FINE_TUNE_DAG):
+            if run["dag_run_id"] not in known:
+                path = f"/api/v2/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances/fine_tune"
+                task = training.http.get(path).raise_for_status().json()
+                if (task["state"], task["try_number"]) == ("deferred", try_number):
+                    return {"path": path, "run": run["dag_run_id"]}
+        return None
+
+    def find_new_jobs() -> dict[str, str]:
+        return {job["id"]: job["status"] for job in stack.list_jobs() if job["id"] not in jobs}
+
+    try:
+        voice.write_text("\n".join(lines) + "\n")
+        stack.ghostwriter("train", "start")
+        task = wait_until(lambda: find_waiting_task(1), timeout=300, what="task that waits for its job")
+        clear = {"dry_run": False, "dag_run_id": task["run"], "task_ids": ["fine_tune"], "only_failed": False}
+        path = f"/api/v2/dags/{contracts.FINE_TUNE_DAG}/clearTaskInstances"
+        training.http.post(path, json=clear).raise_for_status()
+        wait_until(lambda: find_waiting_task(2), timeout=120, what="cleared task that waits again")
+        time.sleep(5)  # the triggerer ends the first wait in the meantime
+        (status,) = find_new_jobs().values()
+        assert status != "cancelled"
+        training.http.patch(str(task["path"]), json={"new_state": "failed"}).raise_for_status()
+        wait_until(lambda: "cancelled" in find_new_jobs().values(), timeout=60, what="cancelled job")
+    finally:
+        voice.write_text(saved)
+    assert len(find_new_jobs()) == 1
