@@ -121,7 +121,11 @@ def wait_for_chain(
                 f"{connection.settings.training_url}? `ghostwriter stack status` shows its scheduler."
             )
         reached += runs
-        if not runs or any(run.state == "failed" for run in runs):
+        if (
+            not runs
+            or any(run.state == "failed" for run in runs)
+            or explain_end(connection.training, runs[-1])
+        ):
             break
     return reached
 
