@@ -1,6 +1,7 @@
 """The Dags: all are read without an error, and branch to the ends that are promised."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 import deployments.training
+from deployments.training import notify
 from shared import contracts
+from shared.airflow import AirflowApi
 from shared.llm.fake import FakeLlm
 from shared.registry.fake import FakeRegistry
 from shared.settings import Settings
@@ -164,3 +167,25 @@ def test_the_branch_follows_aliases_and_provider(
     llm = FakeLlm({model: "" for model in ("ft:1", "ft:2") if model not in lost})
     monkeypatch.setattr("deployments.training.composition.create_llm", lambda _: llm)
     assert dags[contracts.PROMOTE_DAG].get_task("choose_comparison").python_callable() == branch
+
+
+@pytest.mark.parametrize("task_id", ["nothing_due", "no_knowledge_base"])
+def test_an_end_without_work_says_why(
+    dags: dict[str, Any], task_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = {("prepare", "reason"): "Job ftjob-1 has failed: out of memory"}
+    task = SimpleNamespace(xcom_pull=lambda task_ids, key: left[task_ids, key])
+    dags[contracts.PREPARE_DAG].get_task(task_id).python_callable(ti=task)
+    assert "Job ftjob-1 has failed: out of memory" in capsys.readouterr().out
+
+
+def test_news_of_the_examples_promises_no_second_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script may send them every hour; a job that failed is a person's to try again."""
+    posted: list[str] = []
+    monkeypatch.setattr(AirflowApi, "post_asset_event", lambda _self, uri, _extra: posted.append(uri))
+    monkeypatch.setattr("sys.argv", ["notify", "key"])
+    notify.main()
+    assert posted == [contracts.EXAMPLES_ASSET]
+    assert "`ghostwriter train start`" in capsys.readouterr().out
