@@ -3,7 +3,6 @@
 It knows no transport, database or Airflow: the relay takes the lines from the spool.
 """
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any, Final, Literal
 
 from shared import contracts
 from shared.contracts import LineageDataset
+from shared.json_lines import format_row
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class LineageSpool:
                 output_facets=output_facets,
                 event_time=event_time,
             )
-            append_line(self.path, json.dumps(event, ensure_ascii=False, default=str))
+            append_line(self.path, format_row(event, default=str))
         except Exception as error:
             log.warning("lineage: %s of %s (run %s) was not spooled: %s", event_type, job_name, run_id, error)
 

@@ -4,7 +4,6 @@ It knows no store, ledger or provider: examples, context and a voice go in, byte
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.examples import SPLITS, Example, Split
+from shared.json_lines import format_row
 from shared.llm.port import Message
 from shared.prompt import build_messages
 from shared.voice import Voice
@@ -133,7 +133,7 @@ def find_too_long(
 
 
 def _build_line(example: Example, context: Sequence[ContextItem], voice: Voice) -> str:
-    return json.dumps({"messages": build_conversation(example, context, voice)}, ensure_ascii=False)
+    return format_row({"messages": build_conversation(example, context, voice)})
 
 
 def _shingles(text: str) -> Iterator[str]:

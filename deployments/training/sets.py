@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deployments.training.preparation import BuiltSet
 from shared.examples import Split
+from shared.json_lines import split_lines
 from shared.llm.port import Message
 from shared.prompt import read_topic
 
@@ -49,7 +50,7 @@ def freeze_set(built: BuiltSet, folder: Path) -> Mapping[Split, Path]:
 
 def read_lines(path: Path) -> list[str]:
     """The chat examples of a file, one JSON object each; none where there is no file."""
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return split_lines(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
 def read_holdout(path: Path) -> list[HoldoutExample]:

@@ -1,6 +1,5 @@
 """Our own OpenLineage events: their shape, the spool, and the names that assets map to."""
 
-import json
 import logging
 import threading
 from pathlib import Path
@@ -11,11 +10,12 @@ from openlineage.client import facet_v2
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent
 
 from shared import contracts
+from shared.json_lines import read_rows
 from shared.lineage import LineageSpool, append_line, build_event, dataset_facets, dataset_of, lineage_asset
 
 
 def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines() if line]
+    return list(read_rows(path))
 
 
 def test_an_event_is_one_that_the_client_itself_would_build() -> None:
@@ -54,6 +54,15 @@ def test_an_event_is_one_that_the_client_itself_would_build() -> None:
     assert event["inputs"][0]["inputFacets"]["inputStatistics"]["rowCount"] == 5
     for facets in (event["run"]["facets"], output["facets"], output["outputFacets"]):
         assert all(facet["_producer"] and facet["_schemaURL"] for facet in facets.values())
+
+
+def test_an_event_with_odd_line_ends_is_one_line_for_any_reader(tmp_path: Path) -> None:
+    spool = LineageSpool(tmp_path, "serving")
+    message = "a\u2028b\u2029c\x85d\re"
+    spool.emit("FAIL", str(uuid4()), "ns", "job", run_facets={"errorMessage": {"message": message}})
+    assert len(spool.path.read_text(encoding="utf-8").splitlines()) == 1
+    (event,) = read_lines(spool.path)
+    assert event["run"]["facets"]["errorMessage"]["message"] == message
 
 
 def test_the_spool_holds_one_line_per_event(tmp_path: Path) -> None:

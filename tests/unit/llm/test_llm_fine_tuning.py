@@ -248,6 +248,12 @@ def test_bad_examples_are_named(content, message):
         read_examples(content.encode())
 
 
+def test_an_example_with_odd_line_ends_is_one_example():
+    text = "a\u2028b\u2029c\x85d"
+    line = json.dumps({"messages": [{"role": "assistant", "content": text}]}, ensure_ascii=False)
+    assert [example[0]["content"] for example in read_examples(f"{line}\n{line}\n".encode())] == [text, text]
+
+
 def test_answer_text_holds_back_what_may_become_a_stop_sequence():
     answer = AnswerText(["END"])
     assert answer.push("one E") == "one "

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from deployments.serving.errors import BadRequest, KnowledgeEmpty, Unavailable, UnknownModel
 from deployments.serving.writer import MAX_TOPIC_CHARACTERS, Finished, Piece, Sources
 from shared import contracts
+from shared.json_lines import read_rows
 from shared.ledger.models import Post, PostSource
 from shared.llm.port import LlmError
 from shared.prompt import PROMPT_VERSION
@@ -28,7 +29,7 @@ def count_posts(world: FakeWorld) -> int:
 
 def read_events(world: FakeWorld) -> list[dict[str, Any]]:
     path = world.spool / "serving" / "events.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return list(read_rows(path)) if path.exists() else []
 
 
 def test_events_come_as_sources_then_pieces_then_the_post(world: FakeWorld) -> None:

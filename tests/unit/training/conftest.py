@@ -69,7 +69,7 @@ def content(tmp_path: Path) -> Path:
     """Five train, five validation and five holdout posts that have little in common."""
     folder = tmp_path / "content"
     for split in ("train", "validation", "holdout"):
-        for number in range(5):
+        for number in range(6):
             words = [f"{word}{split}{number}" for word in WORDS]
             write_example(folder, split, f"{split}-{number}", f"Field note: {' '.join(words)}?")
     return folder

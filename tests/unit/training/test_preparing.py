@@ -16,8 +16,9 @@ from deployments.training.preparation import (
     build_training_set,
     digest_example,
 )
+from deployments.training.pricing import count_tokens
 from deployments.training.proposals import read_proposal
-from deployments.training.sets import read_holdout, read_lines
+from deployments.training.sets import freeze_set, read_holdout, read_lines
 from deployments.training.tuning.port import Lengths, TuningJob
 from shared.examples import Example, load_examples
 from shared.ledger.models import TrainingSet
@@ -35,6 +36,23 @@ def test_a_line_is_the_prompt_of_serving_and_the_post(voice: Voice) -> None:
     answer = {"role": "assistant", "content": "Field note: hi?"}
     assert json.loads(line)["messages"] == [*build_messages(voice, "assets", [item]), answer]
     assert built.files["holdout"] == b""
+
+
+def test_a_context_with_odd_line_ends_is_still_one_line(voice: Voice, tmp_path: Path) -> None:
+    item = ContextItem("id", "uri", "hash", "Guide", "a\u2028fact\u2029of\x85old")
+    examples = [
+        Example(f"assets {n}", "Field note: hi?", Path(f"examples/holdout/{n}.md"), "holdout")
+        for n in range(2)
+    ]
+    contexts = {digest_example(example.topic, example.text): [item] for example in examples}
+    files = freeze_set(build_training_set(examples, contexts, voice), tmp_path)
+    assert [len(read_lines(files[split])) for split in ("train", "validation", "holdout")] == [0, 0, 2]
+    assert count_tokens(read_lines(files["holdout"]), str.split) > 0
+    first, second = read_holdout(files["holdout"])
+    assert (first.topic, second.topic) == ("assets 0", "assets 1")
+    assert item.text in first.messages[-1]["content"]
+    # A provider may read the file by any line ends.
+    assert len(files["holdout"].read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_without_a_finished_ingest_run_nothing_is_pinned(prepare: Any, tmp_path: Path) -> None:
@@ -67,7 +85,7 @@ def test_a_set_is_frozen_and_proposed(
         assert len(row.examples) == 15
         assert row.examples[0]["chunk_ids"] == ["id-1"]
         holdout = read_holdout(Path(row.holdout_file))
-    assert [example.topic for example in holdout] == [f"about holdout-{n}" for n in range(5)]
+    assert [example.topic for example in holdout] == [f"about holdout-{n}" for n in range(6)]
     assert holdout[0].reference.startswith("Field note: appleholdout0")
 
 
@@ -229,7 +247,7 @@ def test_a_holdout_prompt_must_leave_room_for_a_post(
     prepare(measure=count_words(prompt + room - 1))
     verdict = check_proposal(read_proposal(tmp_path / "proposal.json"), 100)
     assert verdict.outcome == "bad_format"
-    assert len(verdict.reasons) == 5
+    assert len(verdict.reasons) == 6
     assert all("/holdout/" in reason and f"may have {room}" in reason for reason in verdict.reasons)
 
 
