@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument
 
 BATCH_SIZE = 20  # documents a mapped task, at least where there are so many
-MAX_BATCHES = 100  # a source; each costs three task starts, and Airflow maps over 1,024 at most
+BATCH_BYTES = 1_000_000  # of text a mapped task; a document of more is a batch of its own
+MAX_BATCHES = (
+    100  # a source, by count, and as many by bytes; each costs three starts, and Airflow maps over 1,024
+)
+NAME_CHARACTERS = 100  # of a file in a label; Airflow keeps 250 of the label
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,28 @@ def plan_sync(
 def make_batches(documents: Sequence[SourceDocument]) -> list[dict[str, object]]:
     """Batches for mapped tasks: `label` for people, `number`, and the URIs; no text. They grow with the documents."""
     size = max(BATCH_SIZE, -(-len(documents) // MAX_BATCHES))
-    batches = []
-    for start in range(0, len(documents), size):
-        part = documents[start : start + size]
-        first, last = (d.uri.rsplit("/", 1)[-1] for d in (part[0], part[-1]))
-        label = first if len(part) == 1 else f"{first} … {last} ({len(part)})"
-        batches.append({"number": start // size, "label": label, "uris": [d.uri for d in part]})
-    return batches
+    # A batch of full size ends early, so at most two batches come of each share of the bytes.
+    most = max(BATCH_BYTES, -(-2 * sum(d.size for d in documents) // MAX_BATCHES))
+    parts: list[list[SourceDocument]] = []
+    held = 0
+    for document in documents:
+        if not parts or len(parts[-1]) == size or held + document.size > most:
+            parts.append([])
+            held = 0
+        parts[-1].append(document)
+        held += document.size
+    return [
+        {"number": number, "label": _label(part), "uris": [d.uri for d in part]}
+        for number, part in enumerate(parts)
+    ]
+
+
+def _label(part: Sequence[SourceDocument]) -> str:
+    first, last = (_shorten(d.uri.rsplit("/", 1)[-1]) for d in (part[0], part[-1]))
+    return first if len(part) == 1 else f"{first} … {last} ({len(part)})"
+
+
+def _shorten(name: str) -> str:
+    """At most NAME_CHARACTERS, the end included: it holds the suffix, and the number where there is one."""
+    half = NAME_CHARACTERS // 2
+    return name if len(name) <= NAME_CHARACTERS else f"{name[: half - 1]}…{name[-half:]}"

@@ -13,6 +13,7 @@ from shared.contracts import SOURCE_NAME_RULE, document_uri, is_source_name
 
 SUFFIXES = frozenset({".md", ".markdown", ".txt"})
 MAX_BYTES = 2_000_000
+MAX_URI = 1024  # characters, as the ledger keeps it
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,10 @@ def read_document(source: str, path: Path, uri: str, folder: Path) -> SourceDocu
     """One file below the resolved `folder` as a document, or what is wrong with it."""
     if not uri.isprintable():
         return Problem(_show(uri), "its name holds characters that are not text: rename it")
+    if len(uri) > MAX_URI:
+        return Problem(
+            uri, f"its path is longer than {MAX_URI:,} characters: shorten the names of its folders"
+        )
     if path.is_dir():
         return Problem(uri, "the folder can't be read: check its permissions")
     if path.suffix.lower() not in SUFFIXES:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.ingest.plan import BATCH_SIZE, MAX_BATCHES, Current, make_batches, plan_sync
+from deployments.ingest.plan import BATCH_BYTES, BATCH_SIZE, MAX_BATCHES, Current, make_batches, plan_sync
 from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument
 
 
@@ -64,6 +64,42 @@ def test_batches_hold_each_document_once_and_are_named_after_them(count: int) ->
     assert len(batches) <= MAX_BATCHES, "Airflow maps a task over 1,024 at most, and each costs its start"
     if count == BATCH_SIZE + 1:
         assert [batch["label"] for batch in batches] == ["000.md … 019.md (20)", "020.md"]
+
+
+def sized(name: str, size: int) -> SourceDocument:
+    return SourceDocument(f"knowledge://guides/{name}", "guides", Path(name), "1", size)
+
+
+def test_batches_are_cut_by_bytes_as_well() -> None:
+    large = [sized(f"{n:02}.md", 2_000_000) for n in range(20)]
+    assert [len(batch["uris"]) for batch in make_batches(large)] == [1] * 20  # type: ignore[arg-type]
+    mixed = [
+        sized("a", 10),
+        sized("b", BATCH_BYTES),
+        sized("c", BATCH_BYTES - 10),
+        sized("d", 10),
+        sized("e", 1),
+    ]
+    batches = make_batches(mixed)
+    assert [[uri[-1] for uri in batch["uris"]] for batch in batches] == [["a"], ["b"], ["c", "d"], ["e"]]  # type: ignore[attr-defined]
+    assert [batch["number"] for batch in batches] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("sizes", [[2_000_000] * 5_000, [1, 2_000_000] * 3_000, [BATCH_BYTES // 2 + 1] * 900])
+def test_many_large_documents_are_no_more_tasks_than_airflow_maps_over(sizes: list[int]) -> None:
+    documents = [sized(f"{n}.md", size) for n, size in enumerate(sizes)]
+    batches = make_batches(documents)
+    assert [uri for batch in batches for uri in batch["uris"]] == [d.uri for d in documents]  # type: ignore[attr-defined]
+    assert len(batches) <= 2 * MAX_BATCHES + 1
+
+
+def test_a_label_fits_into_airflows_column_and_keeps_both_ends_of_a_name() -> None:
+    names = ["a" * 240 + "first.md", "b" * 240 + "last.md"]
+    (batch,) = make_batches([document(name) for name in names])
+    assert len(str(batch["label"])) <= 250
+    assert "first.md … bbb" in str(batch["label"]) and str(batch["label"]).endswith("last.md (2)")
+    (batch,) = make_batches([document("é" * 255)])
+    assert len(str(batch["label"])) <= 250
 
 
 def test_ten_thousand_documents_are_planned_quickly() -> None:
