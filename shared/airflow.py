@@ -104,6 +104,12 @@ class AirflowApi:
         body = {"logical_date": None, "conf": dict(conf or {})}
         return cast(str, self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
+    def withdraw(self, dag_id: str, run_id: str) -> None:
+        """End a run that still waits in the queue; one that has begun, or is over, is left alone."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+        if self._call("GET", path)["state"] == "queued":
+            self._call("PATCH", path, json={"state": "failed"})
+
     def pause(self, dag_id: str) -> None:
         """Stop scheduling a Dag."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": True})

@@ -56,6 +56,11 @@ TRAINING_DAGS: Final = (PREPARE_DAG, FINE_TUNE_DAG, PROMOTE_DAG, START_TRAINING_
 MANUAL_DAGS: Final = frozenset({CLEAR_DAG})
 """Dags that stay paused until a person unpauses or triggers them."""
 
+CLEAR_BEFORE: Final = "before"
+"""Key in the conf of a CLEAR_DAG run: ISO 8601 with a zone; after it the run must not begin to clear."""
+CLEAR_VERSION: Final = "version"
+"""Key in the same conf: the knowledge version that the person saw; at another one the run must not clear."""
+
 # --- Weaviate -------------------------------------------------------------------------------------------------------
 CHUNK_ALIAS: Final = "Chunk"
 """Everyone reads and writes through this alias; the collection behind it is `Chunk_v1`, later `Chunk_v2`, …"""

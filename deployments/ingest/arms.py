@@ -34,14 +34,14 @@ def plan(run_id: str) -> dict[str, int]:
 
 
 def commit(run_id: str) -> "Outcome":
-    """What the run came to; incomplete or without a plan it fails at once: trying again won't mend it."""
+    """What the run came to; incomplete, overtaken or without a plan it fails at once: trying again won't mend it."""
     from deployments.ingest import tasks
     from deployments.ingest.sources import KnowledgeError
-    from deployments.ingest.sync import IncompleteSyncError
+    from deployments.ingest.sync import IncompleteSyncError, OvertakenError
 
     try:
         return tasks.commit(get_settings(), run_id)
-    except (KnowledgeError, IncompleteSyncError) as error:
+    except (KnowledgeError, IncompleteSyncError, OvertakenError) as error:
         raise AirflowFailException(str(error)) from error
 
 
@@ -57,15 +57,17 @@ def report_problems() -> None:
 
 
 def publish(context: Mapping[str, Any]) -> str | None:
-    """Tell training; skipped where it is down, because its own daily run and the next ingest make up for it."""
+    """Tell training; skipped where that can't be done, because the knowledge stands and the next run publishes it."""
     from deployments.ingest import tasks
-    from shared.airflow import AirflowUnavailable
 
     try:
         return tasks.publish(get_settings(), describe_run(context))
-    except AirflowUnavailable as error:
-        log.error("%s The knowledge base stands; the next run publishes it.", error)
-        raise AirflowSkipException(str(error)) from error
+    except Exception as error:  # whatever it is, a run that has done its work must not fail for it
+        log.error("Not published (%s): %s", type(error).__name__, error)
+        log.error(
+            "The knowledge base stands; the next run publishes it, and training looks by itself once a day."
+        )
+        raise AirflowSkipException(f"not published: {error}") from error
 
 
 def build_arm(source: str, documents: Asset, chunks: Asset) -> TaskGroup:
@@ -105,8 +107,12 @@ def build_arm(source: str, documents: Asset, chunks: Asset) -> TaskGroup:
         @task(map_index_template=MAP_INDEX, inlets=[documents], outlets=[chunks])
         def ingest(batch: dict[str, Any]) -> int:
             from deployments.ingest import tasks
+            from deployments.ingest.sync import OvertakenError
 
-            written = tasks.ingest(get_settings(), start(batch), batch)
+            try:
+                written = tasks.ingest(get_settings(), start(batch), batch)
+            except OvertakenError as error:
+                raise AirflowFailException(str(error)) from error
             record_lineage(
                 inputs={contracts.DOCUMENTS: {"row_count": len(batch["uris"]), "documents": batch["uris"]}},
                 outputs={contracts.CHUNKS: {"row_count": written}},

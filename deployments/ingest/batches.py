@@ -3,40 +3,55 @@
 It knows no step's meaning.
 """
 
-import json
+import hashlib
+import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from shared.json_lines import format_row, read_rows
+
 KEEP_SECONDS = 7 * 24 * 3600
+_READABLE = 80  # characters of a run id that its folder shows
 
 
 class RunFolder:
-    """`<state>/ingest/runs/<run id>/`."""
+    """`<state>/ingest/runs/<name>/`: a name of its own for each run id, whatever the id is made of."""
 
     def __init__(self, state_dir: Path, run_id: str) -> None:
-        safe = "".join(
-            character if character.isalnum() or character in "-_.+" else "_" for character in run_id
-        )
-        self.path = state_dir.absolute() / "ingest" / "runs" / safe
+        # The digest tells runs apart whose ids look alike; a person who triggers a run may choose any id, even "..".
+        readable = re.sub(r"[^A-Za-z0-9_+-]", "_", run_id)[:_READABLE]
+        digest = hashlib.sha256(run_id.encode()).hexdigest()[:32]
+        self.path = state_dir.absolute() / "ingest" / "runs" / f"{readable}-{digest}"
+
+    def empty(self) -> None:
+        """Remove what an earlier try of this run left."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
 
     def write(self, name: str, rows: Iterable[Any]) -> int:
-        """Write all rows at once; how many."""
+        """Write a file whole or not at all, row by row; how many."""
         self.path.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         beside = self.path / f".{name}.new"
-        beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        count = 0
+        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            for row in rows:
+                file.write(f"{format_row(row)}\n")
+                count += 1
         beside.replace(self.path / f"{name}.jsonl")
-        return len(lines)
+        return count
 
-    def read(self, name: str) -> list[Any]:
-        """The rows of one file. Raises FileNotFoundError."""
-        return [
-            json.loads(line)
-            for line in (self.path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
+    def read(self, name: str) -> Iterator[Any]:
+        """The rows of one file, one by one. Raises FileNotFoundError, which says what to do."""
+        path = self.path / f"{name}.jsonl"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"This run's file {name} is gone: the run has ended, or was planned anew. Clear its task `plan` with "
+                "everything after it, or start a new run."
+            )
+        return read_rows(path)
 
     def list_names(self, prefix: str) -> list[str]:
         """Names of the files that begin so."""

@@ -5,13 +5,46 @@ It knows no store and no file.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from deployments.ingest.plan import Current
 from deployments.ingest.sources import Problem
-from shared.ledger.models import DocumentVersion, KnowledgeProblem, KnowledgeVersion, PendingWrite, utc_now
+from shared.ledger.models import (
+    DocumentVersion,
+    KnowledgeProblem,
+    KnowledgeTurn,
+    KnowledgeVersion,
+    PendingWrite,
+    utc_now,
+)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A run's right to change store and ledger; it ends when another run plans, or the knowledge base is cleared."""
+
+    number: int
+    run: str  # Airflow Dag run id
+
+
+def take_turn(session: Session, run: str) -> Turn:
+    """End everyone else's turn, once whoever is changing something has finished."""
+    row = session.get(KnowledgeTurn, 1, with_for_update=True)
+    if row is None:
+        row = KnowledgeTurn(id=1, number=0, run=run)
+        session.add(row)
+    row.number, row.run, row.taken_at = row.number + 1, run, utc_now()
+    session.flush()
+    return Turn(row.number, run)
+
+
+def lock_turn(session: Session, *, shared: bool = False) -> Turn | None:
+    """Whose turn it is, until this transaction ends; `shared` lets other sharers in. None before the first turn."""
+    row = session.get(KnowledgeTurn, 1, with_for_update={"read": True} if shared else True)
+    return Turn(row.number, row.run) if row is not None else None
 
 
 def read_current(session: Session) -> dict[str, Current]:
@@ -22,6 +55,16 @@ def read_current(session: Session) -> dict[str, Current]:
         )
     )
     return {uri: Current(uri, content_hash, chunks) for uri, content_hash, chunks in rows}
+
+
+def read_committed(session: Session, run: str) -> set[tuple[str, str]]:
+    """(uri, content_hash) of the current documents that this run committed."""
+    rows = session.execute(
+        select(DocumentVersion.uri, DocumentVersion.content_hash).where(
+            DocumentVersion.superseded_at.is_(None), DocumentVersion.ingest_run == run
+        )
+    )
+    return {(uri, content_hash) for uri, content_hash in rows}
 
 
 def open_journal(session: Session, writes: Iterable[tuple[str, str, int]], run: str) -> None:

@@ -5,14 +5,19 @@ finishes the job.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.ingest import ledger
+from deployments.ingest.clearing import Request, check_request
+from deployments.ingest.ledger import Turn
 from deployments.ingest.plan import Current
+from deployments.ingest.sources import Problem
 from shared.contracts import chunk_id
 from shared.ledger.models import DocumentVersion
 from shared.vectors.port import Chunk, EmbeddedChunk, VectorStore
@@ -28,6 +33,10 @@ class IncompleteSyncError(SyncError):
     """Some documents were not written: what could be done is done, and the same run can't do more."""
 
 
+class OvertakenError(SyncError):
+    """Another run planned, or the knowledge base was cleared, since this run's plan: nothing was changed."""
+
+
 @dataclass(frozen=True)
 class Written:
     """A document whose new chunks are in the store and were verified there."""
@@ -38,6 +47,10 @@ class Written:
     content_hash: str
     size: int
     chunks: int
+
+    def as_current(self) -> Current:
+        """As the ledger has it once it is committed."""
+        return Current(self.uri, self.content_hash, self.chunks)
 
 
 @dataclass(frozen=True)
@@ -52,20 +65,61 @@ class Outcome:
     chunks: int
 
 
+@contextmanager
+def hold_turn(sessions: sessionmaker[Session], turn: Turn, *, shared: bool = False) -> Iterator[Session]:
+    """A transaction in which no other run changes store or ledger; `shared` lets the run's own batches in.
+
+    Raises OvertakenError.
+    """
+    with sessions.begin() as session:
+        now = ledger.lock_turn(session, shared=shared)
+        if now != turn:
+            by = f"by {now.run}" if now and now.run != turn.run else "by a newer try of this run"
+            raise OvertakenError(
+                f"{turn.run} was overtaken {by}, which planned after it or cleared the knowledge base. Nothing was "
+                "changed: its plan is out of date. The next run does what is left; `ghostwriter knowledge sync` "
+                "starts one."
+            )
+        yield session
+
+
 def list_chunk_ids(uri: str, content_hash: str, chunks: int) -> list[str]:
     """The ids of a document version's chunks."""
     return [chunk_id(uri, content_hash, position) for position in range(chunks)]
 
 
 def write_batch(
-    rows: Sequence[Mapping[str, Any]], store: VectorStore, sessions: sessionmaker[Session], run: str
+    rows: Sequence[Mapping[str, Any]], store: VectorStore, sessions: sessionmaker[Session], turn: Turn
 ) -> list[Written]:
-    """Journal, write and verify one batch of documents: `{document: Written, chunks: [{chunk, vector}]}`."""
+    """Journal, write and verify one batch of documents: `{document: Written, chunks: [{chunk, vector}]}`.
+
+    What this run has committed already, and the store holds whole, is left alone. Raises OvertakenError.
+    """
     written = [Written(**row["document"]) for row in rows]
-    chunks = [EmbeddedChunk(Chunk(**item["chunk"]), item["vector"]) for row in rows for item in row["chunks"]]
-    with sessions.begin() as session:
-        ledger.open_journal(session, [(d.uri, d.content_hash, d.chunks) for d in written], run)
-    store.write(chunks)
+    with hold_turn(sessions, turn, shared=True) as session:
+        committed = ledger.read_committed(session, turn.run)
+        whole = {d.uri for d in written if (d.uri, d.content_hash) in committed and _is_whole(d, store)}
+        chunks = [
+            EmbeddedChunk(Chunk(**item["chunk"]), item["vector"])
+            for row in rows
+            if row["document"]["uri"] not in whole
+            for item in row["chunks"]
+        ]
+        # In a transaction of its own: the journal must be there before the first chunk is.
+        with sessions.begin() as journal:
+            todo = [(d.uri, d.content_hash, d.chunks) for d in written if d.uri not in whole]
+            ledger.open_journal(journal, todo, turn.run)
+        store.write(chunks)
+        _verify(chunks, store)
+    return written
+
+
+def _is_whole(document: Written, store: VectorStore) -> bool:
+    ids = list_chunk_ids(document.uri, document.content_hash, document.chunks)
+    return len(store.get(ids)) == len(ids)
+
+
+def _verify(chunks: Sequence[EmbeddedChunk], store: VectorStore) -> None:
     expected = {item.chunk.id for item in chunks}
     found = store.get(sorted(expected))
     if lost := expected - set(found):
@@ -77,7 +131,6 @@ def write_batch(
         raise SyncError(
             f"The store gives back other content than was written for {', '.join(sorted(set(wrong)))}."
         )
-    return written
 
 
 def commit_run(
@@ -86,30 +139,32 @@ def commit_run(
     written: Sequence[Written],
     store: VectorStore,
     sessions: sessionmaker[Session],
-    run: str,
+    turn: Turn,
 ) -> Outcome:
     """Delete what is superseded, then commit the ledger. `planned` maps URI to content hash.
 
-    Documents that were not written stay as they were, and are named in the outcome.
+    Documents that were not written stay as they were, and are named in the outcome. Doing it again changes nothing.
+    Raises OvertakenError.
     """
-    with sessions() as session:
+    with hold_turn(sessions, turn) as session:
         current = ledger.read_current(session)
         journal = ledger.read_journal(session)
-    after = {uri: document for uri, document in current.items() if uri not in removed}
-    after.update({d.uri: Current(d.uri, d.content_hash, d.chunks) for d in written})
-    keep = {i for d in after.values() for i in list_chunk_ids(d.uri, d.content_hash, d.chunks)}
+        after = {uri: document for uri, document in current.items() if uri not in removed}
+        after.update({d.uri: d.as_current() for d in written})
+        keep = {i for d in after.values() for i in list_chunk_ids(d.uri, d.content_hash, d.chunks)}
 
-    old = [i for d in current.values() for i in list_chunk_ids(d.uri, d.content_hash, d.chunks)]
-    begun = [i for uri, content_hash, chunks in journal for i in list_chunk_ids(uri, content_hash, chunks)]
-    store.delete([i for i in dict.fromkeys([*old, *begun]) if i not in keep])
+        old = [i for d in current.values() for i in list_chunk_ids(d.uri, d.content_hash, d.chunks)]
+        begun = [
+            i for uri, content_hash, chunks in journal for i in list_chunk_ids(uri, content_hash, chunks)
+        ]
+        store.delete([i for i in dict.fromkeys([*old, *begun]) if i not in keep])
 
-    with sessions.begin() as session:
-        fresh = [d for d in written if current.get(d.uri) != Current(d.uri, d.content_hash, d.chunks)]
-        ledger.supersede(session, [*removed, *(d.uri for d in fresh)], run)
+        fresh = [d for d in written if current.get(d.uri) != d.as_current()]
+        ledger.supersede(session, [*removed, *(d.uri for d in fresh)], turn.run)
         session.flush()
-        session.add_all([DocumentVersion(**asdict(d), ingest_run=run) for d in fresh])
+        session.add_all([DocumentVersion(**asdict(d), ingest_run=turn.run) for d in fresh])
         ledger.close_journal(session)
-        ledger.add_version(session, run)
+        ledger.add_version(session, turn.run)
         digest = ledger.compute_digest(after)
     missing = tuple(sorted(set(planned) - {d.uri for d in written}))
     return Outcome(
@@ -132,28 +187,55 @@ def find_damaged(store: VectorStore, current: Mapping[str, Current]) -> set[str]
     }
 
 
-def reconcile(store: VectorStore, sessions: sessionmaker[Session]) -> int:
-    """Make the store hold exactly the ledger's chunks; how many strays were deleted. Raises SyncError for lost ones."""
-    with sessions() as session:
+def name_lost(problems: Sequence[Problem], lost: Collection[str]) -> list[Problem]:
+    """The problems, and what else is wrong with documents that the store `lost` while their files can't be used."""
+    known = {problem.uri: problem.message for problem in problems}
+    advice = (
+        "the store lost the earlier version that was kept: posts can't cite it until a run can read the file"
+    )
+    rest = [problem for problem in problems if problem.uri not in lost]
+    return [*rest, *(Problem(uri, "; ".join(filter(None, (known.get(uri), advice)))) for uri in sorted(lost))]
+
+
+def reconcile(
+    store: VectorStore, sessions: sessionmaker[Session], turn: Turn, *, known: Collection[str] = frozenset()
+) -> int:
+    """Make the store hold exactly the ledger's chunks; how many strays were deleted.
+
+    Raises OvertakenError, and SyncError for documents that lost chunks and are not `known` to have.
+    """
+    with hold_turn(sessions, turn) as session:
         current = ledger.read_current(session)
-    expected = {i for d in current.values() for i in list_chunk_ids(d.uri, d.content_hash, d.chunks)}
-    present = {chunk.id for chunk in store.iterate()}
-    if strays := present - expected:
-        log.warning("store: %d chunks that no document accounts for are deleted", len(strays))
-        store.delete(sorted(strays))
-    if lost := expected - present:
+        expected = {
+            i: d.uri for d in current.values() for i in list_chunk_ids(d.uri, d.content_hash, d.chunks)
+        }
+        present = {chunk.id for chunk in store.iterate()}
+        if strays := present - expected.keys():
+            log.warning("store: %d chunks that no document accounts for are deleted", len(strays))
+            store.delete(sorted(strays))
+    if lost := [i for i, uri in expected.items() if i not in present and uri not in known]:
         raise SyncError(
             f"{len(lost)} of {len(expected)} chunks are missing in the store, as after a loss of power. The next run "
-            "writes their documents again; `ghostwriter knowledge sync` starts one."
+            "writes their documents again, or names them; `ghostwriter knowledge sync` starts one."
         )
     return len(strays)
 
 
-def clear(store: VectorStore, sessions: sessionmaker[Session], run: str) -> int:
-    """Empty the store, then the ledger's current documents; how many there were. Old posts stay auditable."""
-    store.drop_collection()
+def clear(store: VectorStore, sessions: sessionmaker[Session], request: Request, run: str) -> int:
+    """Empty the store, then the ledger's current documents; how many there were. Old posts stay auditable.
+
+    Raises OutdatedRequestError, and OvertakenError where a run planned in the very moment.
+    """
     with sessions.begin() as session:
+        # Before the store is touched: an ingestion that is under way must not add to it any more.
+        turn = ledger.take_turn(session, run)
+        newest = ledger.read_newest_version(session)
+        if newest is not None and newest.ingest_run == run:
+            return 0  # an earlier try of this run was killed after its work was done
+        check_request(request, newest.id if newest else None, datetime.now(UTC))
+    with hold_turn(sessions, turn) as session:
         current = ledger.read_current(session)
+        store.drop_collection()
         ledger.supersede(session, list(current), run)
         ledger.close_journal(session)
         ledger.replace_problems(session, [], run)

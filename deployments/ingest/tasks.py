@@ -5,12 +5,15 @@ They know no Airflow; the Dag files call them.
 
 import hashlib
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from deployments.ingest import composition, ledger, sync
 from deployments.ingest.batches import RunFolder
+from deployments.ingest.clearing import Request
+from deployments.ingest.ledger import Turn
 from deployments.ingest.plan import make_batches, plan_sync
 from deployments.ingest.publication import publish_newest
 from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument, read_document, scan_sources
@@ -21,7 +24,9 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
-PLAN, GONE = "plan", "gone"
+PLAN, READ, GONE, WRITTEN = "plan", "read", "gone", "written"
+CHUNKS_AT_ONCE = 1000
+"""Chunks held in memory with their vectors; a document of more is still taken as a whole."""
 
 
 def collection_exists(settings: Settings) -> bool:
@@ -37,20 +42,34 @@ def create_collection(settings: Settings) -> None:
 
 
 def plan(settings: Settings, run_id: str) -> dict[str, int]:
-    """Write the plan to the run's folder, and the problems to the ledger; its counts. Raises KnowledgeError."""
+    """Take the turn, write the plan to the run's folder, which is emptied first, and the problems to the ledger.
+
+    Its counts. Raises KnowledgeError.
+    """
+    run = RunFolder(settings.state_dir, run_id)
+    run.empty()
     documents, problems = scan_sources(composition.knowledge_dir(settings))
+    sessions = composition.create_ledger(settings)
     # Before anything that may fail: where no file can be used, the problems say why.
-    with composition.create_ledger(settings).begin() as session:
+    with sessions.begin() as session:
+        turn = ledger.take_turn(session, run_id)
         ledger.replace_problems(session, problems, run_id)
         current = ledger.read_current(session)
     with composition.open_store(settings) as store:
+        store.create_collection()  # a clearing may have dropped it since the Dag looked
         damaged = sync.find_damaged(store, current)
     if damaged:
-        log.warning("store: %d documents lost chunks and are written again", len(damaged))
+        log.warning(
+            "store: %d documents lost chunks and are written again, where they can be read", len(damaged)
+        )
     planned = plan_sync(documents, problems, current, damaged=damaged)
-    run = RunFolder(settings.state_dir, run_id)
+    lost = damaged - {d.uri for d in documents} - set(planned.removed)
+    if lost:
+        problems = sync.name_lost(problems, lost)
+        with sessions.begin() as session:
+            ledger.replace_problems(session, problems, run_id)
     paths = [{**asdict(d), "path": str(d.path)} for d in planned.to_write]
-    run.write(PLAN, [{"write": paths, "removed": planned.removed}])
+    run.write(PLAN, [{"turn": turn.number, "write": paths, "removed": planned.removed, "lost": sorted(lost)}])
     log.info("plan: %s, %d files with problems", planned.summarize(), len(problems))
     return {**planned.summarize(), "problems": len(problems)}
 
@@ -67,7 +86,8 @@ def extract(settings: Settings, run_id: str, source: str) -> list[Batch]:
     A file that was removed or spoilt since the plan keeps its earlier version until the next run.
     """
     run = RunFolder(settings.state_dir, run_id)
-    planned = [SourceDocument(**{**row, "path": Path(row["path"])}) for row in run.read(PLAN)[0]["write"]]
+    [handed] = run.read(PLAN)
+    planned = [SourceDocument(**{**row, "path": Path(row["path"])}) for row in handed["write"]]
     documents: list[SourceDocument] = []
     gone: list[str] = []
     folder = (composition.knowledge_dir(settings) / source).resolve()
@@ -77,15 +97,25 @@ def extract(settings: Settings, run_id: str, source: str) -> list[Batch]:
         else:
             gone.append(found.uri)
             log.warning("%s changed while this run was at work: %s", found.uri, found.message)
-    run.write(f"{GONE}-{source}", gone)
     known = {document.uri: document for document in documents}
     batches: list[Batch] = []
+    read: list[dict[str, str]] = []
     for made in make_batches(documents):
-        batch: Batch = {**made, "source": source}
-        run.write(name(batch, "extract"), [_read_row(known[uri]) for uri in batch["uris"]])
+        batch: Batch = {**made, "source": source, "turn": handed["turn"]}
+        run.write(name(batch, "extract"), _read_rows((known[uri] for uri in batch["uris"]), read))
         batches.append(batch)
+    run.write(f"{READ}.{handed['turn']}.{source}", read)
+    run.write(f"{GONE}.{handed['turn']}.{source}", gone)
     log.info("%s: %d documents in %d batches", source, len(documents), len(batches))
     return batches
+
+
+def _read_rows(documents: Iterable[SourceDocument], read: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
+    """The documents' rows one by one; `read` notes which content each had."""
+    for document in documents:
+        row = _read_row(document)
+        read.append({key: row["document"][key] for key in ("uri", "content_hash")})
+        yield row
 
 
 def _read_row(document: SourceDocument) -> dict[str, Any]:
@@ -107,78 +137,107 @@ def _read_row(document: SourceDocument) -> dict[str, Any]:
 def split(settings: Settings, run_id: str, batch: Batch) -> int:
     """Split the batch's texts; how many chunks."""
     run = RunFolder(settings.state_dir, run_id)
-    rows: list[dict[str, Any]] = []
-    for row in run.read(name(batch, "extract")):
-        document = row["document"]
-        sections = split_text(row["text"], markdown=not document["uri"].endswith(".txt"))
-        chunks = [
-            {
-                "id": chunk_id(document["uri"], document["content_hash"], position),
-                "uri": document["uri"],
-                "content_hash": document["content_hash"],
-                "position": position,
-                "source": document["source"],
-                "title": document["title"],
-                "heading": section.heading,
-                "text": section.text,
-            }
-            for position, section in enumerate(sections)
-        ]
-        written: dict[str, Any] = {
-            key: document[key] for key in ("uri", "source", "title", "content_hash", "size")
+    run.write(name(batch, "split"), map(_split_row, run.read(name(batch, "extract"))))
+    return sum(row["document"]["chunks"] for row in run.read(name(batch, "split")))
+
+
+def _split_row(row: dict[str, Any]) -> dict[str, Any]:
+    document = row["document"]
+    sections = split_text(row["text"], markdown=not document["uri"].endswith(".txt"))
+    chunks = [
+        {
+            "id": chunk_id(document["uri"], document["content_hash"], position),
+            "uri": document["uri"],
+            "content_hash": document["content_hash"],
+            "position": position,
+            "source": document["source"],
+            "title": document["title"],
+            "heading": section.heading,
+            "text": section.text,
         }
-        rows.append({"document": {**written, "chunks": len(chunks)}, "chunks": chunks})
-    run.write(name(batch, "split"), rows)
-    return sum(len(row["chunks"]) for row in rows)
+        for position, section in enumerate(sections)
+    ]
+    written: dict[str, Any] = {
+        key: document[key] for key in ("uri", "source", "title", "content_hash", "size")
+    }
+    return {"document": {**written, "chunks": len(chunks)}, "chunks": chunks}
 
 
 def prepare(settings: Settings, run_id: str, batch: Batch) -> int:
     """Embed the batch's chunks, title and heading included; how many."""
     run = RunFolder(settings.state_dir, run_id)
-    rows = run.read(name(batch, "split"))
-    texts = [
-        "\n".join(filter(None, (c["title"], c["heading"], c["text"]))) for row in rows for c in row["chunks"]
-    ]
-    vectors = iter(composition.create_llm(settings).embed(settings.embedding_model, texts))
-    ready = [
-        {
-            "document": row["document"],
-            "chunks": [{"chunk": chunk, "vector": next(vectors)} for chunk in row["chunks"]],
-        }
-        for row in rows
-    ]
-    run.write(name(batch, "prepare"), ready)
-    return len(texts)
+    llm = composition.create_llm(settings)
+    count = 0
+
+    def embed() -> Iterator[dict[str, Any]]:
+        nonlocal count
+        for rows in _group(run.read(name(batch, "split"))):
+            texts = [
+                "\n".join(filter(None, (c["title"], c["heading"], c["text"])))
+                for row in rows
+                for c in row["chunks"]
+            ]
+            vectors = iter(llm.embed(settings.embedding_model, texts))
+            for row in rows:
+                chunks = [{"chunk": chunk, "vector": next(vectors)} for chunk in row["chunks"]]
+                yield {"document": row["document"], "chunks": chunks}
+            count += len(texts)
+
+    run.write(name(batch, "prepare"), embed())
+    return count
+
+
+def _group(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows of documents, as many at once as have CHUNKS_AT_ONCE chunks together."""
+    group: list[dict[str, Any]] = []
+    for row in rows:
+        if group and sum(len(r["chunks"]) for r in (*group, row)) > CHUNKS_AT_ONCE:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
 
 
 def ingest(settings: Settings, run_id: str, batch: Batch) -> int:
-    """Write the batch to the store and verify it there; how many chunks."""
-    run = RunFolder(settings.state_dir, run_id)
+    """Write the batch to the store and verify it there; how many chunks. Raises OvertakenError."""
+    run, turn = RunFolder(settings.state_dir, run_id), Turn(batch["turn"], run_id)
+    sessions = composition.create_ledger(settings)
+    written: list[sync.Written] = []
     with composition.open_store(settings) as store:
-        written = sync.write_batch(
-            run.read(name(batch, "prepare")), store, composition.create_ledger(settings), run_id
-        )
-    run.write(name(batch, "written"), [asdict(document) for document in written])
+        for rows in _group(run.read(name(batch, "prepare"))):
+            written += sync.write_batch(rows, store, sessions, turn)
+    run.write(name(batch, WRITTEN), [asdict(document) for document in written])
     return sum(document.chunks for document in written)
 
 
 def commit(settings: Settings, run_id: str) -> sync.Outcome:
-    """Delete what is superseded, commit the ledger, compare it with the store. Raises SyncError for a partial run,
-    KnowledgeError where there is no plan."""
+    """Delete what is superseded, commit the ledger, compare it with the store.
+
+    Raises OvertakenError where the plan is out of date, other SyncErrors for a partial run, KnowledgeError where there
+    is no plan. Nothing but what this very plan let its tasks read is committed.
+    """
     run = RunFolder(settings.state_dir, run_id)
     try:
-        planned = run.read(PLAN)[0]
+        [planned] = run.read(PLAN)
     except FileNotFoundError:
         raise KnowledgeError(
             "This run has no plan, so nothing was changed: its task `plan` says why."
         ) from None
-    written = [sync.Written(**row) for file in run.list_names("written-") for row in run.read(file)]
+    turn = Turn(planned["turn"], run_id)
+
+    def read(step: str) -> list[Any]:
+        return [row for file in run.list_names(f"{step}.{turn.number}.") for row in run.read(file)]
+
+    named = {(row["uri"], row["content_hash"]) for row in read(READ)}
+    written = {row["uri"]: sync.Written(**row) for row in read(WRITTEN)}
+    mine = [document for document in written.values() if (document.uri, document.content_hash) in named]
     sessions = composition.create_ledger(settings)
     with composition.open_store(settings) as store:
         hashes = {document["uri"]: document["content_hash"] for document in planned["write"]}
-        outcome = sync.commit_run(hashes, planned["removed"], written, store, sessions, run_id)
-        sync.reconcile(store, sessions)
-    gone = {uri for file in run.list_names(f"{GONE}-") for uri in run.read(file)}
+        outcome = sync.commit_run(hashes, planned["removed"], mine, store, sessions, turn)
+        sync.reconcile(store, sessions, turn, known={*planned["lost"], *outcome.missing})
+    gone = set(read(GONE))
     if missing := [uri for uri in outcome.missing if uri not in gone]:
         shown = ", ".join(missing[:10])
         raise sync.IncompleteSyncError(
@@ -198,12 +257,12 @@ def publish(settings: Settings, lineage: dict[str, str]) -> str | None:
     return publish_newest(composition.create_ledger(settings), training, lineage)
 
 
-def clear(settings: Settings, run_id: str) -> int:
-    """Empty the knowledge base; how many documents it had."""
+def clear(settings: Settings, run_id: str, request: Request) -> int:
+    """Empty the knowledge base; how many documents it had. Raises OutdatedRequestError."""
     with composition.open_store(settings) as store:
-        return sync.clear(store, composition.create_ledger(settings), run_id)
+        return sync.clear(store, composition.create_ledger(settings), request, run_id)
 
 
 def name(batch: Batch, step: str) -> str:
-    """The batch's file of one step."""
-    return f"{step}-{batch['source']}-{batch['number']:05d}"
+    """The batch's file of one step; a source's name has no dot, and no two plans have the same turn."""
+    return f"{step}.{batch['turn']}.{batch['source']}.{batch['number']:05d}"

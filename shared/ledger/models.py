@@ -81,6 +81,17 @@ class PendingWrite(Base):
     at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class KnowledgeTurn(Base):
+    """Whose turn it is to change store and ledger: the newest plan's or clearing's. One row, locked meanwhile."""
+
+    __tablename__ = "knowledge_turn"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # always 1
+    number: Mapped[int] = mapped_column(BigInteger)  # grows with every plan and every clearing
+    run: Mapped[str] = mapped_column(String(250))
+    taken_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
 class KnowledgeVersion(Base):
     """A state of the whole knowledge base; `digest` is over all current (uri, content_hash)."""
 

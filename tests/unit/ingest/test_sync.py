@@ -1,6 +1,7 @@
 """A sync killed after any step leaves old or new, and the next run finishes the job."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.ingest import ledger, sync
+from deployments.ingest.clearing import Request
+from deployments.ingest.ledger import Turn
 from deployments.ingest.publication import publish_newest
 from shared.contracts import IDEMPOTENCY_KEY, KNOWLEDGE_BASE_ASSET, chunk_id
-from shared.ledger.models import Base, DocumentVersion, PendingWrite
+from shared.ledger.models import Base, DocumentVersion, PendingWrite, utc_now
 from shared.ledger.sessions import create_sessions
 from shared.vectors.fake import FakeVectorStore
 from shared.vectors.port import Chunk, EmbeddedChunk, VectorStoreError
@@ -75,8 +78,18 @@ def make_rows(content_hash: str, chunks: int, uri: str = URI) -> list[dict[str, 
 def run_sync(
     store: FakeVectorStore, sessions: sessionmaker[Session], content_hash: str, chunks: int, run: str
 ) -> sync.Outcome:
-    written = sync.write_batch(make_rows(content_hash, chunks), store, sessions, run)
-    return sync.commit_run({URI: content_hash}, [], written, store, sessions, run)
+    turn = take_turn(sessions, run)
+    written = sync.write_batch(make_rows(content_hash, chunks), store, sessions, turn)
+    return sync.commit_run({URI: content_hash}, [], written, store, sessions, turn)
+
+
+def take_turn(sessions: sessionmaker[Session], run: str) -> Turn:
+    with sessions.begin() as session:
+        return ledger.take_turn(session, run)
+
+
+def reconcile(store: FakeVectorStore, sessions: sessionmaker[Session]) -> int:
+    return sync.reconcile(store, sessions, take_turn(sessions, "reconcile"))
 
 
 def texts(store: FakeVectorStore) -> set[str]:
@@ -113,13 +126,13 @@ def test_a_kill_at_any_step_is_healed_by_the_next_run(sessions: sessionmaker[Ses
     store.lives = 10**9
     run_sync(store, sessions, "newer", 2, "run3")  # the file changed again meanwhile
     assert texts(store) == {"newer 0", "newer 1"}
-    assert sync.reconcile(store, sessions) == 0
+    assert reconcile(store, sessions) == 0
 
 
 def test_a_document_that_was_not_written_keeps_its_earlier_version(sessions: sessionmaker[Session]) -> None:
     store = FakeVectorStore()
     run_sync(store, sessions, "old", 2, "run1")
-    outcome = sync.commit_run({URI: "new"}, [], [], store, sessions, "run2")
+    outcome = sync.commit_run({URI: "new"}, [], [], store, sessions, take_turn(sessions, "run2"))
     assert outcome.missing == (URI,)
     assert texts(store) == {"old 0", "old 1"}
 
@@ -127,7 +140,7 @@ def test_a_document_that_was_not_written_keeps_its_earlier_version(sessions: ses
 def test_a_removed_document_leaves_nothing_behind(sessions: sessionmaker[Session]) -> None:
     store = FakeVectorStore()
     run_sync(store, sessions, "old", 2, "run1")
-    sync.commit_run({}, [URI], [], store, sessions, "run2")
+    sync.commit_run({}, [URI], [], store, sessions, take_turn(sessions, "run2"))
     assert texts(store) == set()
     with sessions() as session:
         assert ledger.read_current(session) == {}
@@ -147,21 +160,21 @@ def test_a_chunk_that_the_store_lost_is_an_error_and_a_stray_is_swept(
     run_sync(store, sessions, "a", 2, "run1")
     stray = Chunk(chunk_id("x", "y", 0), "x", "y", 0, "guides", "", "", "stray")
     store.write([EmbeddedChunk(stray, [1.0])])
-    assert sync.reconcile(store, sessions) == 1
+    assert reconcile(store, sessions) == 1
     store.delete([chunk_id(URI, "a", 0)])
     with pytest.raises(sync.SyncError, match="knowledge sync"):
-        sync.reconcile(store, sessions)
+        reconcile(store, sessions)
     with sessions() as session:
         assert sync.find_damaged(store, ledger.read_current(session)) == {URI}
     run_sync(store, sessions, "a", 2, "run2")
-    assert sync.reconcile(store, sessions) == 0
+    assert reconcile(store, sessions) == 0
 
 
 def test_a_store_that_goes_away_leaves_the_journal(sessions: sessionmaker[Session]) -> None:
     store = FakeVectorStore()
     store.fail_next = True
     with pytest.raises(VectorStoreError):
-        sync.write_batch(make_rows("a", 2), store, sessions, "run1")
+        sync.write_batch(make_rows("a", 2), store, sessions, take_turn(sessions, "run1"))
     with sessions() as session:
         assert ledger.read_journal(session) == [(URI, "a", 2)]
 
@@ -200,7 +213,7 @@ def test_each_version_is_published_once_and_again_only_when_nobody_took_it(
 def test_clearing_empties_store_and_ledger_and_keeps_the_history(sessions: sessionmaker[Session]) -> None:
     store = FakeVectorStore()
     run_sync(store, sessions, "a", 2, "run1")
-    assert sync.clear(store, sessions, "run2") == 1
+    assert sync.clear(store, sessions, Request(utc_now() + timedelta(hours=1)), "run2") == 1
     assert not store.collection_exists()
     with sessions() as session:
         assert ledger.read_current(session) == {}

@@ -1,78 +1,16 @@
 """The steps of the ingest Dag in their order, on real files and fakes of the store, the provider and the ledger."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from deployments.ingest import composition, ledger, sync, tasks
-from deployments.ingest.sources import KnowledgeError, list_sources
-from shared.ledger.models import Base, KnowledgeProblem
-from shared.ledger.sessions import create_sessions
-from shared.llm.fake import FakeLlm
-from shared.settings import Settings
-from shared.vectors.fake import FakeVectorStore
-
-
-class Deployment:
-    """The ingest deployment without Airflow: `run` does what a Dag run does."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.settings = Settings(state_dir=folder / "state", content_dir=folder / "content")
-        self.knowledge = folder / "content/knowledge"
-        self.store = FakeVectorStore(created=False)
-        self.sessions = create_sessions(f"sqlite:///{folder}/ledger.db")
-        Base.metadata.create_all(self.sessions.kw["bind"])
-        self.runs = 0
-
-        @contextmanager
-        def open_store(settings: Settings) -> Iterator[FakeVectorStore]:
-            yield self.store
-
-        monkeypatch.setattr(composition, "open_store", open_store)
-        monkeypatch.setattr(composition, "create_llm", lambda settings: FakeLlm())
-        monkeypatch.setattr(composition, "create_ledger", lambda settings: self.sessions)
-
-    def save(self, path: str, text: str) -> None:
-        (self.knowledge / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.knowledge / path).write_text(text)
-
-    def start(self) -> tuple[str, dict[str, int]]:
-        self.runs += 1
-        run_id = f"manual__2026-11-23T04:00:0{self.runs}+00:00"
-        if not tasks.collection_exists(self.settings):
-            tasks.create_collection(self.settings)
-        return run_id, tasks.plan(self.settings, run_id)
-
-    def run_arm(self, run_id: str, source: str, *, until: str = "ingest") -> None:
-        for batch in tasks.extract(self.settings, run_id, source):
-            for step in (tasks.split, tasks.prepare, tasks.ingest):
-                step(self.settings, run_id, batch)
-                if step.__name__ == until:
-                    break
-
-    def run(self) -> sync.Outcome:
-        run_id, _ = self.start()
-        for source in list_sources(self.knowledge):
-            self.run_arm(run_id, source)
-        return tasks.commit(self.settings, run_id)
-
-    def texts(self) -> dict[str, str]:
-        return {chunk.uri: chunk.text for chunk in self.store.iterate()}
-
-
-@pytest.fixture
-def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    made = Deployment(tmp_path, monkeypatch)
-    made.save("guides/assets.md", "# Assets\n\nold fact")
-    made.save("notes/one.txt", "a note")
-    yield made
-    made.sessions.kw["bind"].dispose()
-
-
-GUIDE, NOTE = "knowledge://guides/assets.md", "knowledge://notes/one.txt"
+from deployments.ingest import ledger, sync, tasks
+from deployments.ingest.batches import RunFolder
+from deployments.ingest.sources import KnowledgeError
+from shared.ledger.models import KnowledgeProblem
+from tests.unit.ingest.conftest import GUIDE, NOTE, Deployment
 
 
 def test_the_store_follows_the_files(deployment: Deployment) -> None:
@@ -178,9 +116,125 @@ def test_problems_are_named_even_where_no_file_can_be_used(deployment: Deploymen
 def test_clearing_leaves_the_record_of_old_versions(deployment: Deployment) -> None:
     deployment.save("notes/paper.pdf", "%PDF")
     deployment.run()
-    assert tasks.clear(deployment.settings, "clear") == 2
+    assert deployment.clear("clear") == 2
     assert tasks.list_problems(deployment.settings) == []
     assert not deployment.store.collection_exists()
     with deployment.sessions() as session:
         assert ledger.read_current(session) == {}
     assert deployment.run().documents == 2
+
+
+@pytest.mark.parametrize(
+    "end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"], ids=ascii
+)
+def test_a_document_may_hold_any_line_end(deployment: Deployment, end: str) -> None:
+    deployment.save("guides/assets.md", f"# Assets{end}and more\n\na fact{end}of old")
+    deployment.save("notes/one.txt", f"a{end}note")
+    assert deployment.run().documents == 2
+    assert deployment.texts()[NOTE] == f"a{end}note"
+    assert "of old" in deployment.texts()[GUIDE]
+
+
+def test_a_file_that_cannot_be_read_after_the_store_lost_it_is_named_and_stops_no_run(
+    deployment: Deployment,
+) -> None:
+    deployment.run()
+    (deployment.knowledge / "guides/assets.md").write_bytes(b"\xff\xfe")
+    deployment.store.drop_collection()
+    deployment.save("notes/two.txt", "another note")
+    for _ in range(2):  # and again, for as long as the file is bad
+        assert deployment.run().documents == 3
+        (problem,) = tasks.list_problems(deployment.settings)
+        assert problem.uri == GUIDE
+        assert "save it as UTF-8" in problem.message and "the store lost" in problem.message
+        assert deployment.texts() == {NOTE: "a note", "knowledge://notes/two.txt": "another note"}
+
+    deployment.save("guides/assets.md", "# Assets\n\nold fact")
+    assert deployment.run().written == 1
+    assert deployment.texts()[GUIDE] == "old fact" and tasks.list_problems(deployment.settings) == []
+
+
+def test_what_a_folder_that_cannot_be_read_held_is_named_where_the_store_lost_it(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.save("guides/deep/inner.md", "# Inner\n\ninner")
+    deployment.run()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    deployment.store.drop_collection()
+    assert deployment.run().written == 2
+    problems = {problem.uri: problem.message for problem in tasks.list_problems(deployment.settings)}
+    assert set(problems) == {"knowledge://guides/deep", "knowledge://guides/deep/inner.md"}
+    assert "the store lost" in problems["knowledge://guides/deep/inner.md"]
+
+
+def test_a_batch_that_failed_is_named_before_chunks_that_the_store_lost(deployment: Deployment) -> None:
+    deployment.run()
+    deployment.store.drop_collection()
+    run_id, _ = deployment.start()
+    deployment.run_arm(run_id, "guides")
+    with pytest.raises(sync.IncompleteSyncError, match=r"notes/one\.txt"):
+        tasks.commit(deployment.settings, run_id)
+    assert deployment.run().written == 1
+    assert deployment.texts() == {GUIDE: "old fact", NOTE: "a note"}
+
+
+def test_a_document_of_more_chunks_than_are_held_at_once_and_many_small_ones_are_written(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "CHUNKS_AT_ONCE", 3)
+    deployment.save("guides/assets.md", "\n\n".join(f"paragraph {n} " * 30 for n in range(8)))
+    for number in range(7):
+        deployment.save(f"guides/{number}.md", f"# Small\n\n{number}")
+    outcome = deployment.run()
+    assert outcome.documents == 9 and outcome.chunks == len(list(deployment.store.iterate()))
+    assert {str(n) for n in range(7)} <= set(deployment.texts().values())
+
+
+def test_a_path_too_long_for_the_ledger_is_a_problem_of_its_own(deployment: Deployment) -> None:
+    deep = "guides/" + "/".join(f"{'ö' * 100}{n}" for n in range(11))
+    deployment.save("guides/" + "n" * 240 + ".md", "# Long name\n\nlong")
+    try:
+        deployment.save(f"{deep}/too.md", "# Deep\n\ndeep")
+    except OSError:
+        pytest.skip("this file system takes no path of that length")
+    assert deployment.run().documents == 3
+    (problem,) = tasks.list_problems(deployment.settings)
+    assert "longer than 1,024 characters" in problem.message and problem.uri.endswith("too.md")
+
+
+ODD_RUN_IDS = [
+    "..",
+    ".",
+    "",
+    "a:b",
+    "a/b",
+    "a_b",
+    "A_b",
+    "../x",
+    "x" * 250,
+    "x" * 249 + "y",
+    "é" * 250,
+    "a\0b",
+]
+
+
+def test_each_run_has_a_folder_of_its_own_below_the_runs_folder(tmp_path: Path) -> None:
+    folders = [RunFolder(tmp_path, run_id) for run_id in ODD_RUN_IDS]
+    for number, folder in enumerate(folders):
+        folder.empty()
+        folder.write("rows", [number])
+    runs = tmp_path / "ingest" / "runs"
+    assert sorted(path.resolve() for path in runs.iterdir()) == sorted(f.path.resolve() for f in folders)
+    assert [list(folder.read("rows")) for folder in folders] == [[n] for n in range(len(ODD_RUN_IDS))]
+    # Names that differ in more than case, for file systems that don't see it.
+    assert len({folder.path.name.lower() for folder in folders}) == len(ODD_RUN_IDS)
+    for folder in folders[:-1]:
+        folder.remove()
+    assert [path.name for path in runs.iterdir()] == [folders[-1].path.name]

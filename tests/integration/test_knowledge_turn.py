@@ -1,0 +1,111 @@
+"""Turns on a real Postgres: a clearing waits for who is changing something; the batches of one run wait for nobody."""
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from alembic import command
+from sqlalchemy import text
+from sqlalchemy.orm import Session, sessionmaker
+
+from deployments.ingest import ledger, sync
+from deployments.ingest.clearing import Request
+from deployments.ingest.ledger import Turn
+from shared.contracts import chunk_id
+from shared.ledger.__main__ import build_alembic_config
+from shared.ledger.models import utc_now
+from shared.ledger.sessions import create_sessions
+from shared.vectors.fake import FakeVectorStore
+from tests.postgres_server import serve_postgres, wait_for
+
+SECONDS = 20.0
+
+
+@pytest.fixture
+def sessions() -> Iterator[sessionmaker[Session]]:
+    with serve_postgres() as postgres:
+        command.upgrade(build_alembic_config(postgres.dsn), "head")
+        made = create_sessions(postgres.dsn)
+        yield made
+        made.kw["bind"].dispose()
+
+
+class SlowStore(FakeVectorStore):
+    """Writes when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writers = threading.Semaphore(0)
+        self.go_on = threading.Event()
+
+    def write(self, chunks: object) -> None:
+        self.writers.release()
+        assert self.go_on.wait(SECONDS)
+        super().write(chunks)  # type: ignore[arg-type]
+
+
+def make_row(name: str) -> dict[str, object]:
+    uri = f"knowledge://guides/{name}.md"
+    document = {"uri": uri, "source": "guides", "title": name, "content_hash": "h", "size": 1, "chunks": 1}
+    chunk = {
+        "id": chunk_id(uri, "h", 0), "uri": uri, "content_hash": "h", "position": 0, "source": "guides",
+        "title": name, "heading": "", "text": name,
+    }  # fmt: skip
+    return {"document": document, "chunks": [{"chunk": chunk, "vector": [1.0]}]}
+
+
+def take_turn(sessions: sessionmaker[Session], run: str) -> Turn:
+    with sessions.begin() as session:
+        return ledger.take_turn(session, run)
+
+
+def count_waiting(sessions: sessionmaker[Session]) -> int:
+    with sessions() as session:
+        return (
+            session.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")) or 0
+        )
+
+
+def test_a_clearing_waits_for_batches_that_are_being_written_side_by_side(
+    sessions: sessionmaker[Session],
+) -> None:
+    store, turn = SlowStore(), take_turn(sessions, "run")
+    written: list[str] = []
+
+    def write(name: str) -> None:
+        written.extend(d.uri for d in sync.write_batch([make_row(name)], store, sessions, turn))
+
+    def clear() -> None:
+        sync.clear(store, sessions, Request(utc_now() + timedelta(hours=1)), "clear")
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")]
+    for thread in writers:
+        thread.start()
+    for _ in writers:  # both are in the middle of it at the same time
+        assert store.writers.acquire(timeout=SECONDS)
+    clearing = threading.Thread(target=clear)
+    clearing.start()
+    wait_for(lambda: count_waiting(sessions) == 1, SECONDS)
+    assert store.collection_exists()
+    store.go_on.set()
+    for thread in (*writers, clearing):
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    assert len(written) == 2 and not store.collection_exists()
+    with pytest.raises(sync.OvertakenError, match="run was overtaken by clear"):
+        sync.write_batch([make_row("c")], store, sessions, turn)
+    with sessions() as session:
+        assert ledger.read_current(session) == {} and ledger.read_journal(session) == []
+
+
+def test_a_turn_is_taken_when_the_one_before_is_not_in_use_any_more(sessions: sessionmaker[Session]) -> None:
+    first = take_turn(sessions, "a")
+    with sessions.begin() as session:
+        assert ledger.lock_turn(session) == first
+        later: list[Turn] = []
+        thread = threading.Thread(target=lambda: later.append(take_turn(sessions, "b")))
+        thread.start()
+        wait_for(lambda: count_waiting(sessions) == 1, SECONDS)
+    thread.join(SECONDS)
+    assert later == [Turn(first.number + 1, "b")]
