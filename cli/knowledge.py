@@ -3,6 +3,7 @@
 It knows no document and no chunk; serving and the ingest deployment do.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -65,21 +66,35 @@ def clear(
 ) -> None:
     """Remove every document from the knowledge base; the files stay, and `sync` brings them back."""
     connection = get_connection(ctx)
+    seen = connection.serving.describe_knowledge()
     if not yes:
-        typer.confirm("Remove every document from the knowledge base?", abort=True, err=True)
+        typer.confirm(
+            f"Remove every document ({seen['documents']}) from the knowledge base?", abort=True, err=True
+        )
     known = list_known_runs(connection, contracts.CLEAR_DAG)
+    # The run may wait longer than this command does: then it must not clear any more, nor what nobody has seen.
+    before = datetime.now(UTC) + timedelta(seconds=timeout)
+    conf = {contracts.CLEAR_BEFORE: before.isoformat(), contracts.CLEAR_VERSION: seen["version"]}
     with show_progress("Clearing the knowledge base", quiet=as_json) as say:
         # A paused Dag takes a run but never starts it.
         connection.ingest.unpause(contracts.CLEAR_DAG)
         try:
-            connection.ingest.trigger(contracts.CLEAR_DAG)
-            runs = wait_for_new_runs(
-                lambda: connection.ingest.list_dag_runs(contracts.CLEAR_DAG),
-                known,
-                timeout=timeout,
-                appear_within=APPEAR_WITHIN,
-                say=say,
-            )
+            run_id = connection.ingest.trigger(contracts.CLEAR_DAG, conf)
+            try:
+                runs = wait_for_new_runs(
+                    lambda: connection.ingest.list_dag_runs(contracts.CLEAR_DAG),
+                    known,
+                    timeout=timeout,
+                    appear_within=APPEAR_WITHIN,
+                    say=say,
+                )
+            except CommandError as error:
+                raise CommandError(
+                    f"Not cleared after {timeout:.0f} s. A clearing that has not begun by now will not begin: "
+                    "`ghostwriter knowledge status` shows what there is."
+                ) from error
+            finally:
+                connection.ingest.withdraw(contracts.CLEAR_DAG, run_id)
         finally:
             connection.ingest.pause(contracts.CLEAR_DAG)
     require_success(runs, connection.settings.ingest_url, connection.ingest.explain_failure)

@@ -92,11 +92,17 @@ class FakeAirflow:
         return "prepare: the disk is full"
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        self.calls.append(("trigger", dag_id))
+        self.calls.append(("trigger", dag_id, *([conf] if conf else [])))
         self.add_run(dag_id, self.end_state)
         if dag_id == contracts.START_TRAINING_DAG:  # its outlet is the examples' event
             self._wake()
         return str(self.runs[dag_id][-1]["dag_run_id"])
+
+    def withdraw(self, dag_id: str, run_id: str) -> None:
+        self.calls.append(("withdraw", dag_id, run_id))
+        for run in self.runs.get(dag_id, []):
+            if run["dag_run_id"] == run_id and run["state"] == "queued":
+                run["state"] = "failed"
 
     def post_asset_event(self, asset_uri: str, extra: dict[str, Any]) -> None:
         self.calls.append(("event", asset_uri, extra))

@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -212,11 +213,45 @@ def test_knowledge_clear_asks_first_and_leaves_its_dag_paused(
     assert command("knowledge", "clear") != 0
     assert system.ingest.calls == []
     assert command("knowledge", "clear", "--yes") == 0
-    assert system.ingest.calls == [
+    assert [call[:2] for call in system.ingest.calls] == [
         ("unpause", contracts.CLEAR_DAG),
         ("trigger", contracts.CLEAR_DAG),
+        ("withdraw", contracts.CLEAR_DAG),
         ("pause", contracts.CLEAR_DAG),
     ]
+
+
+def test_a_knowledge_clear_that_times_out_leaves_nothing_that_could_clear_later(
+    command: Command, system: FakeSystem
+) -> None:
+    system.ingest.end_state = "queued"
+    started = datetime.now(UTC)
+    assert command("knowledge", "clear", "--yes", "--timeout", "1") == 1
+    assert "Not cleared after 1 s" in command.err and "goes on" not in command.err
+    (run,) = system.ingest.runs[contracts.CLEAR_DAG]
+    assert run["state"] == "failed"  # withdrawn, before anyone unpauses the Dag again
+    (conf,) = [call[2] for call in system.ingest.calls if call[0] == "trigger"]
+    assert conf[contracts.CLEAR_VERSION] == 1
+    limit = datetime.fromisoformat(conf[contracts.CLEAR_BEFORE])
+    assert timedelta(0) < limit - started < timedelta(seconds=60)
+
+
+def test_a_knowledge_clear_that_is_stopped_is_withdrawn(
+    command: Command, system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(dag_id: str, conf: object = None) -> str:
+        run_id = trigger(dag_id, conf)  # type: ignore[arg-type]
+        monkeypatch.setattr(system.ingest, "list_dag_runs", interrupt)
+        return run_id
+
+    def interrupt(dag_id: str, limit: int = 100) -> list[dict[str, object]]:
+        raise KeyboardInterrupt
+
+    trigger, system.ingest.end_state = system.ingest.trigger, "queued"
+    monkeypatch.setattr(system.ingest, "trigger", stop)
+    assert command("knowledge", "clear", "--yes") != 0
+    assert [run["state"] for run in system.ingest.runs[contracts.CLEAR_DAG]] == ["failed"]
+    assert system.ingest.calls[-1] == ("pause", contracts.CLEAR_DAG)
 
 
 def test_a_refusal_of_serving_is_one_line(command: Command, system: FakeSystem) -> None:

@@ -17,6 +17,7 @@ class FakeAirflow:
         self.failures = 0
         self.tasks: list[dict] = []
         self.log: list[dict] = []
+        self.run_states: dict[str, str] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.failures:
@@ -35,6 +36,12 @@ class FakeAirflow:
         if request.url.path == "/api/v2/assets/events":
             self.events.append(json.loads(request.content))
             return httpx.Response(200, json={})
+        if request.url.path.startswith("/api/v2/dags/d/dagRuns/"):
+            run = request.url.path.rsplit("/", 1)[-1]
+            if request.method == "PATCH":
+                self.run_states[run] = json.loads(request.content)["state"]
+            if run in self.run_states:
+                return httpx.Response(200, json={"state": self.run_states[run]})
         if request.url.path.endswith("/taskInstances"):
             return httpx.Response(200, json={"task_instances": self.tasks})
         if request.url.path.endswith("/taskInstances/guides.prepare"):
@@ -138,3 +145,12 @@ def test_what_a_task_left_is_read() -> None:
     assert api.read_xcom("d", "r", "prepare", "reason") == "nothing is new"
     with pytest.raises(AirflowError, match="404"):
         api.read_xcom("d", "r", "prepare", "nothing")
+
+
+def test_only_a_run_that_waits_is_withdrawn() -> None:
+    server = FakeAirflow()
+    server.run_states = {"waits": "queued", "works": "running", "done": "success"}
+    airflow = connect(server)
+    for run in ("waits", "works", "done"):
+        airflow.withdraw("d", run)
+    assert server.run_states == {"waits": "failed", "works": "running", "done": "success"}
