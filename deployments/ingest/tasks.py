@@ -50,10 +50,8 @@ def plan(settings: Settings, run_id: str) -> dict[str, int]:
     run.empty()
     documents, problems = scan_sources(composition.knowledge_dir(settings))
     sessions = composition.create_ledger(settings)
-    # Before anything that may fail: where no file can be used, the problems say why.
     with sessions.begin() as session:
         turn = ledger.take_turn(session, run_id)
-        ledger.replace_problems(session, problems, run_id)
         current = ledger.read_current(session)
     with composition.open_store(settings) as store:
         store.create_collection()  # a clearing may have dropped it since the Dag looked
@@ -62,11 +60,12 @@ def plan(settings: Settings, run_id: str) -> dict[str, int]:
         log.warning(
             "store: %d documents lost chunks and are written again, where they can be read", len(damaged)
         )
-    planned = plan_sync(documents, problems, current, damaged=damaged)
-    lost = damaged - {d.uri for d in documents} - set(planned.removed)
-    if lost:
+    try:
+        planned = plan_sync(documents, problems, current, damaged=damaged)
+        lost = damaged - {d.uri for d in documents} - set(planned.removed)
         problems = sync.name_lost(problems, lost)
-        with sessions.begin() as session:
+    finally:  # where no file can be used, the problems say why
+        with sync.hold_turn(sessions, turn) as session:
             ledger.replace_problems(session, problems, run_id)
     paths = [{**asdict(d), "path": str(d.path)} for d in planned.to_write]
     run.write(PLAN, [{"turn": turn.number, "write": paths, "removed": planned.removed, "lost": sorted(lost)}])
