@@ -221,7 +221,8 @@ def commit(settings: Settings, run_id: str) -> sync.Outcome:
         [planned] = run.read(PLAN)
     except FileNotFoundError:
         raise KnowledgeError(
-            "This run has no plan, so nothing was changed: its task `plan` says why."
+            "This run has no plan, so nothing was changed: its task `plan` failed and says why, or the run has ended "
+            "already. Clear `plan` with everything after it to do it again."
         ) from None
     turn = Turn(planned["turn"], run_id)
 
