@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,12 @@ class RunFolder:
         """Names of the files that begin so."""
         return sorted(path.stem for path in self.path.glob(f"{prefix}*.jsonl"))
 
-    def remove(self) -> None:
-        """Remove this run's files, and those of runs long gone."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self.path.parent.is_dir():
-            for other in self.path.parent.iterdir():
+    def keep_only(self, name: str) -> None:
+        """Remove this run's other files, and the folders of runs long gone."""
+        for path in self.path.iterdir():
+            if path.name != f"{name}.jsonl":
+                path.unlink(missing_ok=True)
+        for other in self.path.parent.iterdir():
+            with suppress(FileNotFoundError):  # another run may tidy up at the same time
                 if time.time() - other.stat().st_mtime > KEEP_SECONDS:
                     shutil.rmtree(other, ignore_errors=True)

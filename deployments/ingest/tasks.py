@@ -24,7 +24,7 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
-PLAN, READ, GONE, WRITTEN = "plan", "read", "gone", "written"
+PLAN, READ, GONE, WRITTEN, DONE = "plan", "read", "gone", "written", "done"
 CHUNKS_AT_ONCE = 1000
 """Chunks held in memory with their vectors; a document of more is still taken as a whole."""
 
@@ -216,13 +216,19 @@ def commit(settings: Settings, run_id: str) -> sync.Outcome:
     Raises OvertakenError where the plan is out of date, other SyncErrors for a partial run, KnowledgeError where there
     is no plan. Nothing but what this very plan let its tasks read is committed.
     """
-    run = RunFolder(settings.state_dir, run_id)
+    run, sessions = RunFolder(settings.state_dir, run_id), composition.create_ledger(settings)
+    if run.list_names(
+        DONE
+    ):  # killed, or cleared, when all was done: once more is nothing, while it still holds
+        [done] = run.read(DONE)
+        with sync.hold_turn(sessions, Turn(done.pop("turn"), run_id)):
+            return sync.Outcome(**{**done, "missing": tuple(done["missing"])})
     try:
         [planned] = run.read(PLAN)
     except FileNotFoundError:
         raise KnowledgeError(
-            "This run has no plan, so nothing was changed: its task `plan` failed and says why, or the run has ended "
-            "already. Clear `plan` with everything after it to do it again."
+            "This run has no plan, so nothing was changed: its task `plan` says why. Once it is mended, clear "
+            "`plan` with everything after it, or start a new run."
         ) from None
     turn = Turn(planned["turn"], run_id)
 
@@ -232,7 +238,6 @@ def commit(settings: Settings, run_id: str) -> sync.Outcome:
     named = {(row["uri"], row["content_hash"]) for row in read(READ)}
     written = {row["uri"]: sync.Written(**row) for row in read(WRITTEN)}
     mine = [document for document in written.values() if (document.uri, document.content_hash) in named]
-    sessions = composition.create_ledger(settings)
     with composition.open_store(settings) as store:
         hashes = {document["uri"]: document["content_hash"] for document in planned["write"]}
         outcome = sync.commit_run(hashes, planned["removed"], mine, store, sessions, turn)
@@ -244,7 +249,8 @@ def commit(settings: Settings, run_id: str) -> sync.Outcome:
             f"{outcome.written} documents are in, {len(missing)} are not, or in their earlier version: {shown}. "
             "The failed tasks of this run say why (a new folder is read within 30 seconds); the next run tries again"
         )
-    run.remove()
+    run.write(DONE, [{"turn": turn.number, **asdict(outcome)}])
+    run.keep_only(DONE)
     return outcome
 
 

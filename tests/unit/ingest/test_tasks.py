@@ -1,13 +1,14 @@
 """The steps of the ingest Dag in their order, on real files and fakes of the store, the provider and the ledger."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from deployments.ingest import ledger, sync, tasks
-from deployments.ingest.batches import RunFolder
+from deployments.ingest.batches import KEEP_SECONDS, RunFolder
 from deployments.ingest.sources import KnowledgeError
 from shared.ledger.models import KnowledgeProblem
 from tests.unit.ingest.conftest import GUIDE, NOTE, Deployment
@@ -26,7 +27,8 @@ def test_the_store_follows_the_files(deployment: Deployment) -> None:
 
     again = deployment.run()
     assert (again.written, again.removed, again.digest) == (0, 0, outcome.digest)
-    assert not list((deployment.settings.state_dir / "ingest/runs").iterdir())
+    left = (deployment.settings.state_dir / "ingest/runs").glob("*/*")
+    assert {path.name for path in left} == {"done.jsonl"}
 
 
 def test_a_store_that_lost_everything_is_filled_again(deployment: Deployment) -> None:
@@ -239,6 +241,10 @@ def test_each_run_has_a_folder_of_its_own_below_the_runs_folder(tmp_path: Path) 
     assert [list(folder.read("rows")) for folder in folders] == [[n] for n in range(len(ODD_RUN_IDS))]
     # Names that differ in more than case, for file systems that don't see it.
     assert len({folder.path.name.lower() for folder in folders}) == len(ODD_RUN_IDS)
-    for folder in folders[:-1]:
-        folder.remove()
-    assert [path.name for path in runs.iterdir()] == [folders[-1].path.name]
+    long_ago = time.time() - KEEP_SECONDS - 60
+    for folder in folders[1:]:
+        os.utime(folder.path, (long_ago, long_ago))
+    folders[0].write("other", [])
+    folders[0].keep_only("rows")
+    assert [path.name for path in runs.glob("*/*")] == ["rows.jsonl"]
+    assert [path.name for path in runs.iterdir()] == [folders[0].path.name]

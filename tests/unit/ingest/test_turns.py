@@ -213,6 +213,22 @@ def test_failed_tasks_of_the_newest_run_may_be_cleared_with_its_commit(deploymen
     assert deployment.texts() == {GUIDE: "old fact", NOTE: "a note"} and deployment.find_lost() == set()
 
 
+def test_a_commit_that_is_done_again_says_the_same_until_another_run_has_planned(
+    deployment: Deployment,
+) -> None:
+    run = IngestRun(deployment, "run")
+    for step in run.steps:
+        step()
+    outcome = run.commit()  # the task was killed before Airflow knew of its end
+    assert (outcome.documents, outcome.written, outcome.missing) == (2, 2, ())
+    assert outcome == run.commit()
+    deployment.save("notes/one.txt", "another note")
+    deployment.run()
+    with pytest.raises(sync.OvertakenError):
+        run.commit()
+    assert deployment.texts()[NOTE] == "another note"
+
+
 class Killed(BaseException):
     """The process dies here."""
 
