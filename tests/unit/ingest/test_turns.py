@@ -114,8 +114,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
 def test_two_runs_side_by_side_never_take_a_chunk_from_the_current_version(
     make: Callable[[], Deployment],
 ) -> None:
-    orders = list(interleave(4, 4))
-    assert len(orders) == 70
+    orders = [order for order in interleave(4, 4) if order[0] == 0]  # the runs are alike: half of them is all
+    assert len(orders) == 35
     for order in orders:
         deployment = make()
         deployment.run()
