@@ -52,10 +52,6 @@ def ensure_secrets(directory: Path) -> list[str]:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     made = []
-    if folders := [name for name in SECRET_FILES if (directory / name).is_dir()]:
-        raise ValueError(
-            f"{directory / folders[0]} is a folder and must be a file: move it away, then make up again"
-        )
     for name, generate in GENERATORS.items():
         path = directory / name
         if read_secret(path):
@@ -68,7 +64,7 @@ def ensure_secrets(directory: Path) -> list[str]:
         passwords = {"admin": "admin_password", service_user: f"{deployment}_service_password"}
         content = json.dumps({user: read_secret(directory / name) for user, name in passwords.items()})
         path = directory / f"{deployment}_airflow_passwords"
-        if not path.is_file() or path.read_text() != content:
+        if read_secret(path) != content:
             write_private(path, content)
             made.append(path.name)
     return made

@@ -53,5 +53,5 @@ def test_jwt_secrets_are_long_and_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["llm_api_key", "ingest_airflow_passwords"])
 def test_a_folder_in_the_place_of_a_secret_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match=rf"{name} is a folder and must be a file: move it away"):
+    with pytest.raises(ValueError, match=rf"{name} can't be read.*it must be a file of yours"):
         ensure_secrets(tmp_path)

@@ -73,16 +73,16 @@ def test_a_set_is_frozen_and_proposed(
     prepared = prepare()
     assert (prepared.outcome, prepared.counts) == (
         "training_set",
-        {"train": 5, "validation": 5, "holdout": 5},
+        {"train": 6, "validation": 6, "holdout": 6},
     )
     proposal = read_proposal(tmp_path / "proposal.json")
     assert proposal.order is not None
     assert proposal.order.training_set == prepared.training_set
-    assert len(read_lines(Path(proposal.train_file))) == 5
+    assert len(read_lines(Path(proposal.train_file))) == 6
     with sessions() as session:
         row = session.get(TrainingSet, prepared.training_set)
         assert row is not None
-        assert len(row.examples) == 15
+        assert len(row.examples) == 18
         assert row.examples[0]["chunk_ids"] == ["id-1"]
         holdout = read_holdout(Path(row.holdout_file))
     assert [example.topic for example in holdout] == [f"about holdout-{n}" for n in range(6)]
@@ -176,7 +176,7 @@ def test_too_small_a_holdout_costs_nothing(
     prepare()
     verdict = check_proposal(read_proposal(tmp_path / "proposal.json"), 100)
     assert verdict.outcome == "no_holdout_examples"
-    assert "has 4 posts" in verdict.reasons[0]
+    assert "has 5 posts" in verdict.reasons[0]
 
 
 def test_a_malformed_file_reaches_the_check_with_its_line(
