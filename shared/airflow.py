@@ -22,6 +22,10 @@ class AirflowError(RuntimeError):
     """Airflow refused or can't be reached; the message says what to do."""
 
 
+class AirflowConflict(AirflowError):
+    """There is one already."""
+
+
 class AirflowUnavailable(AirflowError):
     """Nobody answers, or only for the moment: worth another try, later."""
 
@@ -55,22 +59,37 @@ class AirflowApi:
         self._wait_seconds = wait_seconds
 
     def list_dag_runs(self, dag_id: str, limit: int = PAGE) -> list[dict[str, Any]]:
-        """The newest runs first, as Airflow's API gives them (`dag_run_id`, `state`, `start_date`, …)."""
+        """The newest runs first, as Airflow's API gives them (`dag_run_id`, `state`, `start_date`, …).
+
+        At most `limit` of them, and never more than the 100 that Airflow gives at once.
+        """
         answer = self._call(
             "GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"limit": limit, "order_by": "-id"}
         )
         return cast(list[dict[str, Any]], answer["dag_runs"])
 
-    def list_task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The task instances of a run (`task_id`, `map_index`, `state`, …)."""
-        answer = self._call(
-            "GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": PAGE}
-        )
-        return cast(list[dict[str, Any]], answer["task_instances"])
+    def list_task_instances(
+        self, dag_id: str, run_id: str, *, state: str | None = None
+    ) -> list[dict[str, Any]]:
+        """All task instances of a run (`task_id`, `map_index`, `state`, …), or those in one state."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        # By id, which grows: a task that is mapped meanwhile moves none to another page.
+        wanted = {"order_by": "id", **({"state": state} if state else {})}
+        return self._list_all(path, "task_instances", wanted)
+
+    def list_task_ids(self, dag_id: str) -> list[str]:
+        """The tasks of a Dag as the next run will have them."""
+        return [str(task["task_id"]) for task in self._call("GET", f"/api/v2/dags/{dag_id}/tasks")["tasks"]]
+
+    def read_result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What an unmapped task of a run returned. Raises AirflowError where it returned nothing yet."""
+        task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        return self._call("GET", f"{task}/xcomEntries/return_value")["value"]
 
     def explain_failure(self, dag_id: str, run_id: str) -> str:
         """`task: what its log says last` of the task that failed first; empty where none failed."""
-        failed = [task for task in self.list_task_instances(dag_id, run_id) if task["state"] == "failed"]
+        tasks = self.list_task_instances(dag_id, run_id, state="failed")
+        failed = [task for task in tasks if task["state"] == "failed"]
         if not failed:
             return ""
         first = min(failed, key=lambda task: task["end_date"] or "")
@@ -99,10 +118,17 @@ class AirflowApi:
         task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
         return self._call("GET", f"{task}/xcomEntries/{key}")["value"]
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a Dag by hand; its run id."""
-        body = {"logical_date": None, "conf": dict(conf or {})}
-        return cast(str, self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+    def trigger(
+        self, dag_id: str, conf: Mapping[str, Any] | None = None, *, run_id: str | None = None
+    ) -> str:
+        """Start a Dag by hand; its run id. With a `run_id` of the caller's, asking again starts no second run."""
+        body = {"logical_date": None, "conf": dict(conf or {}), **({"dag_run_id": run_id} if run_id else {})}
+        try:
+            return cast(str, self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+        except AirflowConflict:
+            if run_id is None:
+                raise
+            return run_id  # an earlier try arrived, though its answer didn't
 
     def withdraw(self, dag_id: str, run_id: str) -> None:
         """End a run that still waits in the queue; one that has begun, or is over, is left alone."""
@@ -120,15 +146,15 @@ class AirflowApi:
 
     def list_import_errors(self) -> list[dict[str, Any]]:
         """Dag files that can't be read."""
-        return cast(list[dict[str, Any]], self._call("GET", "/api/v2/importErrors")["import_errors"])
+        return self._list_all("/api/v2/importErrors", "import_errors", {"order_by": "id"})
 
     def find_asset(self, uri: str) -> int | None:
         """The asset's id, or None while no Dag that refers to it has been parsed."""
         # `uri_pattern` is a LIKE pattern; `uri` is silently ignored.
-        answer = self._call("GET", "/api/v2/assets", params={"uri_pattern": uri, "limit": PAGE})
+        assets = self._list_all("/api/v2/assets", "assets", {"uri_pattern": uri, "order_by": "id"})
         # Airflow stores `scheme://name` as `scheme://name/`.
         wanted = uri.rstrip("/")
-        return next((asset["id"] for asset in answer["assets"] if asset["uri"].rstrip("/") == wanted), None)
+        return next((asset["id"] for asset in assets if asset["uri"].rstrip("/") == wanted), None)
 
     def post_asset_event(self, asset_uri: str, extra: Mapping[str, Any], wait: float = 60.0) -> None:
         """Say that an asset changed. Waits up to `wait` seconds for the asset to be known there.
@@ -148,6 +174,16 @@ class AirflowApi:
     def close(self) -> None:
         """Let go of connections."""
         self._client.close()
+
+    def _list_all(self, path: str, key: str, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """All pages of a list: Airflow gives at most 100 at once, and fewer where it is set up so."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = {**wanted, "limit": PAGE, "offset": len(found)}
+            answer = self._call("GET", path, params=page)
+            found += answer[key]
+            if not answer[key] or len(found) >= (answer.get("total_entries") or 0):
+                return found
 
     def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         retrying = Retrying(
@@ -170,7 +206,8 @@ class AirflowApi:
         if answer.status_code in (401, 403):
             raise AirflowError(f"{self.base_url} does not allow the user {self._user!r} to {method} {path}.")
         if answer.is_error:
-            raise AirflowError(
+            kind = AirflowConflict if answer.status_code == 409 else AirflowError
+            raise kind(
                 f"{self.base_url} answered {answer.status_code} to {method} {path}: {answer.text[:300]}"
             )
         return cast(dict[str, Any], answer.json()) if answer.content else {}

@@ -18,6 +18,9 @@ class FakeAirflow:
         self.tasks: list[dict] = []
         self.log: list[dict] = []
         self.run_states: dict[str, str] = {}
+        self.runs: list[dict] = []
+        self.lost_answers = 0
+        self.import_errors: list[dict] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.failures:
@@ -32,7 +35,18 @@ class FakeAirflow:
         if request.headers["Authorization"].removeprefix("Bearer ") not in self.valid:
             return httpx.Response(401)
         if request.url.path == "/api/v2/assets":
-            return httpx.Response(200, json={"assets": [{"id": i, "uri": u} for u, i in self.assets.items()]})
+            return self.answer_page(request, "assets", [{"id": i, "uri": u} for u, i in self.assets.items()])
+        if request.url.path == "/api/v2/importErrors":
+            return self.answer_page(request, "import_errors", self.import_errors)
+        if request.url.path == "/api/v2/dags/d/dagRuns" and request.method == "POST":
+            asked = json.loads(request.content)
+            if any(run["dag_run_id"] == asked["dag_run_id"] for run in self.runs):
+                return httpx.Response(409, text="there is such a run")
+            self.runs.append(asked)
+            if self.lost_answers:
+                self.lost_answers -= 1
+                return httpx.Response(502)
+            return httpx.Response(200, json=asked)
         if request.url.path == "/api/v2/assets/events":
             self.events.append(json.loads(request.content))
             return httpx.Response(200, json={})
@@ -43,7 +57,9 @@ class FakeAirflow:
             if run in self.run_states:
                 return httpx.Response(200, json={"state": self.run_states[run]})
         if request.url.path.endswith("/taskInstances"):
-            return httpx.Response(200, json={"task_instances": self.tasks})
+            state = request.url.params.get("state")
+            wanted = [task for task in self.tasks if state in (None, task["state"])]
+            return self.answer_page(request, "task_instances", wanted)
         if request.url.path.endswith("/taskInstances/guides.prepare"):
             return httpx.Response(200, json=self.tasks[1])
         if request.url.path.endswith("/taskInstances/guides.prepare/logs/2"):
@@ -51,6 +67,13 @@ class FakeAirflow:
         if request.url.path == "/api/v2/dags/d/dagRuns/r/taskInstances/prepare/xcomEntries/reason":
             return httpx.Response(200, json={"key": "reason", "value": "nothing is new"})
         return httpx.Response(404, text="no such page")
+
+    def answer_page(self, request: httpx.Request, key: str, items: list[dict]) -> httpx.Response:
+        """Never more than 100, whatever is asked for."""
+        start = int(request.url.params.get("offset", 0))
+        size = min(int(request.url.params.get("limit", 50)), 100)
+        page = items[start : start + size]
+        return httpx.Response(200, json={key: page, "total_entries": len(items)})
 
 
 def connect(server: FakeAirflow, password: str = "right") -> AirflowApi:
@@ -154,3 +177,33 @@ def test_only_a_run_that_waits_is_withdrawn() -> None:
     for run in ("waits", "works", "done"):
         airflow.withdraw("d", run)
     assert server.run_states == {"waits": "failed", "works": "running", "done": "success"}
+
+
+def make_task(number: int, state: str) -> dict:
+    end = f"2026-11-23T{number:05}"
+    return {"task_id": f"t{number}", "map_index": -1, "try_number": 1, "state": state, "end_date": end}
+
+
+def test_a_failure_behind_many_tasks_is_explained_by_the_first_of_all_failed_ones() -> None:
+    server = FakeAirflow()
+    server.tasks = [make_task(number, "success") for number in range(1000, 1250)]
+    server.tasks += [make_task(number, "failed") for number in range(130, 0, -1)]
+    api = connect(server)
+    assert api.explain_failure("d", "r") == "t1"
+    assert len(api.list_task_instances("d", "r")) == 380
+
+
+def test_every_list_is_read_to_its_end() -> None:
+    server = FakeAirflow()
+    server.assets = {f"ghostwriter://sources/{number}": number for number in range(250)}
+    server.import_errors = [{"filename": str(number)} for number in range(120)]
+    api = connect(server)
+    assert api.find_asset("ghostwriter://sources/249") == 249
+    assert len(api.list_import_errors()) == 120
+
+
+def test_a_run_with_an_id_of_ours_is_started_once_though_the_first_answer_is_lost() -> None:
+    server = FakeAirflow()
+    server.lost_answers = 1
+    assert connect(server).trigger("d", {"asked_by": "me"}, run_id="sync__1") == "sync__1"
+    assert [run["dag_run_id"] for run in server.runs] == ["sync__1"]
