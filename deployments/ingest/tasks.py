@@ -17,7 +17,7 @@ from deployments.ingest.ledger import Turn
 from deployments.ingest.plan import make_batches, plan_sync
 from deployments.ingest.publication import publish_newest
 from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument, read_document, scan_sources
-from deployments.ingest.splitting import find_title, split_text
+from deployments.ingest.splitting import find_title, is_markdown, split_text
 from shared.contracts import chunk_id
 from shared.settings import Settings
 
@@ -125,7 +125,7 @@ def _read_row(document: SourceDocument) -> dict[str, Any]:
         "document": {
             **asdict(document),
             "path": str(document.path),
-            "title": find_title(text, document.path.stem),
+            "title": find_title(text, document.path.stem, markdown=is_markdown(document.uri)),
             "content_hash": hashlib.sha256(content).hexdigest(),
             "size": len(content),
         },
@@ -142,7 +142,7 @@ def split(settings: Settings, run_id: str, batch: Batch) -> int:
 
 def _split_row(row: dict[str, Any]) -> dict[str, Any]:
     document = row["document"]
-    sections = split_text(row["text"], markdown=not document["uri"].endswith(".txt"))
+    sections = split_text(row["text"], markdown=is_markdown(document["uri"]))
     chunks = [
         {
             "id": chunk_id(document["uri"], document["content_hash"], position),
