@@ -35,6 +35,8 @@ def is_source_name(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name)) and name not in INGEST_TASKS
 
 
+ACCEPT_REMOVALS: Final = "accept_removals"
+"""Key in the configuration of an ingest run: digests of the removals that the person who started it agreed to."""
 IDEMPOTENCY_KEY: Final = "idempotency_key"
 """Key in an asset event's `extra`; the same key means the same news."""
 
@@ -112,6 +114,11 @@ _CHUNK_NAMESPACE: Final = UUID("6f8a8f3e-5b0e-5c58-9a68-6a2b1d0c7e11")
 def document_uri(source: str, path: str) -> str:
     """URI of a document: `knowledge://guides/assets.md`; `path` is relative to the source's folder, in POSIX form."""
     return f"knowledge://{source}/{path}"
+
+
+def document_source(uri: str) -> str:
+    """The source that a document's URI names."""
+    return uri.partition("://")[2].partition("/")[0]
 
 
 def chunk_id(uri: str, content_hash: str, position: int) -> str:

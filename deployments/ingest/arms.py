@@ -27,10 +27,26 @@ def plan(run_id: str) -> dict[str, int]:
     from deployments.ingest import tasks
     from deployments.ingest.sources import KnowledgeError
 
+    context = get_current_context()
+    accepted = (context["dag_run"].conf or {}).get(contracts.ACCEPT_REMOVALS, [])
+    if not isinstance(accepted, list):
+        raise AirflowFailException(
+            f"`{contracts.ACCEPT_REMOVALS}` is a list of digests, as `ghostwriter knowledge status --json` has them."
+        )
     try:
-        return tasks.plan(get_settings(), run_id)
+        return tasks.plan(get_settings(), run_id, accepted=accepted, arms=list_arms(context["ti"], run_id))
     except KnowledgeError as error:
         raise AirflowFailException(str(error)) from error
+
+
+def list_arms(task_instance: Any, run_id: str) -> set[str]:
+    """Sources that have tasks in this run; the Dag file may know newer ones, whose tasks join the run too late."""
+    states = task_instance.get_task_states(dag_id=task_instance.dag_id, run_ids=[run_id])[run_id]
+    return {
+        task_id.removesuffix(".extract")
+        for task_id, state in states.items()
+        if task_id.endswith(".extract") and state != "removed"
+    }
 
 
 def commit(run_id: str) -> "Outcome":
@@ -46,7 +62,7 @@ def commit(run_id: str) -> "Outcome":
 
 
 def report_problems() -> None:
-    """Name every file that could not be used; skipped where there is none."""
+    """Name every file that could not be used, and every removal that waits; skipped where there is none."""
     from deployments.ingest import tasks
 
     problems = tasks.list_problems(get_settings())
@@ -84,7 +100,10 @@ def build_arm(source: str, documents: Asset, chunks: Asset) -> TaskGroup:
         def extract(run_id: str) -> list[dict[str, Any]]:
             from deployments.ingest import tasks
 
-            return tasks.extract(get_settings(), run_id, source)
+            try:
+                return tasks.extract(get_settings(), run_id, source)
+            except tasks.SourceNotPlannedError as error:
+                raise AirflowSkipException(str(error)) from error
 
         @task(map_index_template=MAP_INDEX)
         def split(batch: dict[str, Any]) -> dict[str, Any]:

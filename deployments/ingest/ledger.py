@@ -104,12 +104,15 @@ def replace_problems(session: Session, problems: Iterable[Problem], run: str) ->
     """These problems and no others; one that was known already keeps the run and the time that first met it."""
     found = dict.fromkeys(problems)
     for row in session.scalars(select(KnowledgeProblem)):
-        known = Problem(row.uri, row.message)
+        known = Problem(row.uri, row.message, row.removal or "")
         if known in found:
             del found[known]
         else:
             session.delete(row)
-    session.add_all(KnowledgeProblem(uri=p.uri, message=p.message, ingest_run=run) for p in found)
+    session.add_all(
+        KnowledgeProblem(uri=p.uri, message=p.message, removal=p.removal or None, ingest_run=run)
+        for p in found
+    )
 
 
 def read_problems(session: Session) -> list[Problem]:

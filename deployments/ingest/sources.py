@@ -29,10 +29,14 @@ class SourceDocument:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that can't be used, and what to do; an earlier good version of it stays in the knowledge base."""
+    """A file or folder that can't be used, and what to do; earlier good versions stay in the knowledge base.
+
+    `removal` is empty, or the digest by which a person accepts that documents of a source are gone.
+    """
 
     uri: str
     message: str
+    removal: str = ""
 
 
 class KnowledgeError(RuntimeError):
@@ -45,25 +49,42 @@ def list_sources(knowledge_dir: Path) -> list[str]:
 
 
 def _list_folders(knowledge_dir: Path) -> list[str]:
-    if not knowledge_dir.is_dir():
+    # os.path: what can't be looked at (a dead mount) is no folder here, and a problem in the scan.
+    return [p.name for p in _list_entries(knowledge_dir) if os.path.isdir(p)]
+
+
+def _list_entries(knowledge_dir: Path) -> list[Path]:
+    """What lies in the knowledge folder, but for what is hidden; nothing where it can't be read."""
+    try:
+        return sorted(p for p in knowledge_dir.iterdir() if not p.name.startswith("."))
+    except OSError:
         return []
-    return sorted(p.name for p in knowledge_dir.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def scan_sources(knowledge_dir: Path) -> tuple[list[SourceDocument], list[Problem]]:
-    """All documents of all sources, ordered by URI. Raises KnowledgeError where there is no folder."""
+    """All documents of all sources, ordered by URI. Raises KnowledgeError where there is no folder to read."""
     if not knowledge_dir.is_dir():
         raise KnowledgeError(
             f"There is no folder {knowledge_dir}: create it, with one folder per source inside."
         )
+    if not os.access(knowledge_dir, os.R_OK | os.X_OK):
+        raise KnowledgeError(f"The folder {knowledge_dir} can't be read: check its permissions.")
     documents: list[SourceDocument] = []
     problems = [
         Problem(
             _show(document_uri("", p.name)),
             "it lies beside the sources: move it into a folder, such as guides/",
         )
-        for p in sorted(knowledge_dir.iterdir())
-        if p.is_file() and not p.name.startswith(".")
+        for p in _list_entries(knowledge_dir)
+        if os.path.isfile(p)
+    ]
+    problems += [
+        Problem(
+            _show(document_uri(p.name, "").removesuffix("/")),
+            "it is a link to nothing, or can't be read: mend or delete it",
+        )
+        for p in _list_entries(knowledge_dir)
+        if not os.path.isfile(p) and not os.path.isdir(p)
     ]
     problems += [
         Problem(
@@ -91,10 +112,11 @@ def _show(uri: str) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Visible files below a folder, and the folders that can't be read."""
+    """Visible files below a folder, and the folders that can't be read or are links."""
     unreadable: list[OSError] = []
     for parent, folders, files in os.walk(folder, onerror=unreadable.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (path for name in folders if (path := Path(parent, name)).is_symlink())
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
     yield from (Path(error.filename) for error in unreadable)
 
@@ -107,8 +129,14 @@ def read_document(source: str, path: Path, uri: str, folder: Path) -> SourceDocu
         return Problem(
             uri, f"its path is longer than {MAX_URI:,} characters: shorten the names of its folders"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
+        if path.is_symlink():
+            return Problem(
+                uri, "links to folders are not followed inside a source: put the folder itself there"
+            )
         return Problem(uri, "the folder can't be read: check its permissions")
+    if path.is_symlink() and not os.path.exists(path):
+        return Problem(uri, "it is no regular file, or a link to nothing: replace or delete it")
     if path.suffix.lower() not in SUFFIXES:
         return Problem(uri, f"{path.suffix or 'a file without a suffix'} is not read: use .md or .txt")
     try:

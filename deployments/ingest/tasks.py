@@ -5,7 +5,7 @@ They know no Airflow; the Dag files call them.
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,16 @@ from deployments.ingest import composition, ledger, sync
 from deployments.ingest.batches import RunFolder
 from deployments.ingest.clearing import Request
 from deployments.ingest.ledger import Turn
-from deployments.ingest.plan import make_batches, plan_sync
+from deployments.ingest.plan import find_late_sources, make_batches, plan_removals, plan_sync
 from deployments.ingest.publication import publish_newest
-from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument, read_document, scan_sources
+from deployments.ingest.sources import (
+    KnowledgeError,
+    Problem,
+    SourceDocument,
+    list_sources,
+    read_document,
+    scan_sources,
+)
 from deployments.ingest.splitting import find_title, is_markdown, split_text
 from shared.contracts import chunk_id
 from shared.settings import Settings
@@ -27,6 +34,10 @@ Batch = dict[str, Any]
 PLAN, READ, GONE, WRITTEN, DONE = "plan", "read", "gone", "written", "done"
 CHUNKS_AT_ONCE = 1000
 """Chunks held in memory with their vectors; a document of more is still taken as a whole."""
+
+
+class SourceNotPlannedError(KnowledgeError):
+    """The run's plan doesn't hold this source: its folder became known later, and the next run reads it."""
 
 
 def collection_exists(settings: Settings) -> bool:
@@ -41,14 +52,22 @@ def create_collection(settings: Settings) -> None:
         store.create_collection()
 
 
-def plan(settings: Settings, run_id: str) -> dict[str, int]:
+def plan(
+    settings: Settings,
+    run_id: str,
+    *,
+    accepted: Collection[str] = frozenset(),
+    arms: Collection[str] | None = None,
+) -> dict[str, int]:
     """Take the turn, write the plan to the run's folder, which is emptied first, and the problems to the ledger.
 
+    `accepted`: digests of removals that may go at once. `arms`: sources that have tasks in this run, None for all.
     Its counts. Raises KnowledgeError.
     """
     run = RunFolder(settings.state_dir, run_id)
     run.empty()
     documents, problems = scan_sources(composition.knowledge_dir(settings))
+    arms = list_sources(composition.knowledge_dir(settings)) if arms is None else arms
     sessions = composition.create_ledger(settings)
     with sessions.begin() as session:
         turn = ledger.take_turn(session, run_id)
@@ -60,21 +79,24 @@ def plan(settings: Settings, run_id: str) -> dict[str, int]:
         log.warning(
             "store: %d documents lost chunks and are written again, where they can be read", len(damaged)
         )
+    withheld = plan_removals(documents, problems, current, accepted).withheld
+    named = [*problems, *withheld, *find_late_sources(documents, current, arms)]
     try:
-        planned = plan_sync(documents, problems, current, damaged=damaged)
-        lost = damaged - {d.uri for d in documents} - set(planned.removed)
-        problems = sync.name_lost(problems, lost)
+        planned = plan_sync(documents, problems, current, damaged=damaged, accepted=accepted, arms=arms)
+        lost = damaged - {d.uri for d in planned.to_write} - set(planned.removed)
+        named = sync.name_lost(named, lost)
     finally:  # where no file can be used, the problems say why
         with sync.hold_turn(sessions, turn) as session:
-            ledger.replace_problems(session, problems, run_id)
+            ledger.replace_problems(session, named, run_id)
     paths = [{**asdict(d), "path": str(d.path)} for d in planned.to_write]
-    run.write(PLAN, [{"turn": turn.number, "write": paths, "removed": planned.removed, "lost": sorted(lost)}])
-    log.info("plan: %s, %d files with problems", planned.summarize(), len(problems))
-    return {**planned.summarize(), "problems": len(problems)}
+    handed = {"turn": turn.number, "write": paths, "removed": planned.removed, "lost": sorted(lost)}
+    run.write(PLAN, [{**handed, "arms": sorted(arms)}])
+    log.info("plan: %s, %d problems", planned.summarize(), len(named))
+    return {**planned.summarize(), "problems": len(named)}
 
 
 def list_problems(settings: Settings) -> list[Problem]:
-    """Files that the latest plan could not use."""
+    """Files and folders that the latest plan could not use."""
     with composition.create_ledger(settings)() as session:
         return ledger.read_problems(session)
 
@@ -82,10 +104,15 @@ def list_problems(settings: Settings) -> list[Problem]:
 def extract(settings: Settings, run_id: str, source: str) -> list[Batch]:
     """Read a source's new and changed files, as they are now, into batches; how they are named and what they hold.
 
-    A file that was removed or spoilt since the plan keeps its earlier version until the next run.
+    A file that was removed or spoilt since the plan keeps its earlier version until the next run. Raises
+    SourceNotPlannedError for a source that joined the run after its plan: `commit` may be over already.
     """
     run = RunFolder(settings.state_dir, run_id)
-    [handed] = run.read(PLAN)
+    if not run.list_names(PLAN) or source not in (handed := next(iter(run.read(PLAN))))["arms"]:
+        raise SourceNotPlannedError(
+            f"This run has no plan for `{source}`: Airflow learned of the folder later, or the run is over. "
+            "The next run reads it."
+        )
     planned = [SourceDocument(**{**row, "path": Path(row["path"])}) for row in handed["write"]]
     documents: list[SourceDocument] = []
     gone: list[str] = []

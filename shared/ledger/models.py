@@ -107,13 +107,16 @@ class KnowledgeVersion(Base):
 
 
 class KnowledgeProblem(Base):
-    """A file that the latest plan could not use, and what to do; the row goes when the file is mended or deleted."""
+    """A file or folder that the latest plan could not use, and what to do; the row goes when it is mended."""
 
     __tablename__ = "knowledge_problems"
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     uri: Mapped[str] = mapped_column(Text)  # a bad name may be of any length
     message: Mapped[str] = mapped_column(Text)
+    removal: Mapped[str | None] = mapped_column(
+        String(64)
+    )  # documents of a source are gone: what accepts that
     ingest_run: Mapped[str] = mapped_column(String(250))  # the first run that met it
     found_at: Mapped[datetime] = mapped_column(default=utc_now)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -47,12 +48,12 @@ class Deployment:
         (self.knowledge / path).parent.mkdir(parents=True, exist_ok=True)
         (self.knowledge / path).write_text(text, encoding="utf-8")
 
-    def start(self) -> tuple[str, dict[str, int]]:
+    def start(self, **options: Any) -> tuple[str, dict[str, int]]:
         self.runs += 1
         run_id = f"manual__2026-11-23T04:00:0{self.runs}+00:00"
         if not tasks.collection_exists(self.settings):
             tasks.create_collection(self.settings)
-        return run_id, tasks.plan(self.settings, run_id)
+        return run_id, tasks.plan(self.settings, run_id, **options)
 
     def run_arm(self, run_id: str, source: str, *, until: str = "ingest") -> None:
         for batch in tasks.extract(self.settings, run_id, source):
@@ -61,8 +62,8 @@ class Deployment:
                 if step.__name__ == until:
                     break
 
-    def run(self) -> sync.Outcome:
-        run_id, _ = self.start()
+    def run(self, **options: Any) -> sync.Outcome:
+        run_id, _ = self.start(**options)
         for source in list_sources(self.knowledge):
             self.run_arm(run_id, source)
         return tasks.commit(self.settings, run_id)

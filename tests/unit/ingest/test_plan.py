@@ -3,12 +3,26 @@ from pathlib import Path
 
 import pytest
 
-from deployments.ingest.plan import BATCH_BYTES, BATCH_SIZE, MAX_BATCHES, Current, make_batches, plan_sync
+from deployments.ingest.plan import (
+    BATCH_BYTES,
+    BATCH_SIZE,
+    MAX_BATCHES,
+    Current,
+    Removals,
+    find_late_sources,
+    make_batches,
+    plan_removals,
+    plan_sync,
+)
 from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument
 
 
-def document(name: str, content_hash: str = "1") -> SourceDocument:
-    return SourceDocument(f"knowledge://guides/{name}", "guides", Path(name), content_hash, 1)
+def document(name: str, content_hash: str = "1", source: str = "guides") -> SourceDocument:
+    return SourceDocument(f"knowledge://{source}/{name}", source, Path(name), content_hash, 1)
+
+
+def many(count: int, source: str = "guides") -> list[SourceDocument]:
+    return [document(f"{number:03}.md", source=source) for number in range(count)]
 
 
 def current(*documents: SourceDocument) -> dict[str, Current]:
@@ -54,6 +68,64 @@ def test_an_empty_folder_never_empties_the_knowledge_base() -> None:
         plan_sync([], [], current(document("a")))
     with pytest.raises(KnowledgeError, match="content/knowledge"):
         plan_sync([], [], {})
+
+
+def lose(before: list[SourceDocument], left: list[SourceDocument], **options: object) -> Removals:
+    return plan_removals(left, [], current(*before), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("had", "left", "going"), [(10, 5, 5), (10, 4, 0), (2, 1, 1), (3, 1, 0), (1, 0, 0)])
+def test_up_to_half_of_a_source_goes_and_more_waits(had: int, left: int, going: int) -> None:
+    others = many(1000, "notes")
+    removals = lose(many(had) + others, many(had)[:left] + others)
+    assert len(removals.uris) == going
+    assert [problem.uri for problem in removals.withheld] == ([] if going else ["knowledge://guides"])
+
+
+def test_a_loss_that_waits_is_named_with_the_way_out_and_stops_nothing_else() -> None:
+    before = [*many(992), *many(4, "notes")]
+    left = [*many(992)[:23], document("new.md"), *many(3, "notes")]
+    plan = plan_sync(left, [], current(*before))
+    assert [d.uri for d in plan.added] == ["knowledge://guides/new.md"]
+    assert plan.removed == (), "more than half of everything is gone too"
+    withheld = lose(before, left).withheld
+    assert [problem.message for problem in withheld] == [
+        "969 of 992 documents of `guides` are gone; they stay in the knowledge base until "
+        "`ghostwriter knowledge sync --accept-removals`",
+        "1 of 4 documents of `notes` is gone; it stays in the knowledge base until "
+        "`ghostwriter knowledge sync --accept-removals`",
+    ]
+
+
+def test_another_source_still_loses_a_document() -> None:
+    others = many(100, "notes")
+    plan = plan_sync(others[1:], [], current(*many(10), *others))
+    assert plan.removed == ("knowledge://notes/000.md",)
+
+
+def test_what_was_accepted_is_that_very_loss_and_no_later_one() -> None:
+    before = [*many(10), *many(100, "notes")]
+    (shown,) = lose(before, many(100, "notes")).withheld
+    accepted = {shown.removal}
+    assert len(lose(before, many(100, "notes"), accepted=accepted).uris) == 10
+    for later in ([*many(10), document("new.md")], [*many(9)], [*many(9), document("009.md", "edited")]):
+        removals = lose([*later, *many(100, "notes")], many(100, "notes"), accepted=accepted)
+        assert removals.uris == () and removals.withheld[0].removal != shown.removal
+
+
+def test_everything_goes_when_just_that_was_accepted() -> None:
+    accepted = {problem.removal for problem in lose(many(3), []).withheld}
+    assert len(plan_sync([], [], current(*many(3)), accepted=accepted).removed) == 3
+
+
+def test_a_source_without_an_arm_in_this_run_is_not_written_loses_nothing_and_is_named() -> None:
+    documents = [document("a"), document("x", source="outside"), document("y", "2", source="outside")]
+    known = current(document("a", "0"), document("y", source="outside"))
+    plan = plan_sync(documents, [], known, arms={"guides"})
+    assert [d.uri for d in plan.to_write] == ["knowledge://guides/a"] and plan.removed == ()
+    (late,) = find_late_sources(documents, known, {"guides"})
+    assert late.uri == "knowledge://outside" and "knowledge sync" in late.message
+    assert find_late_sources(documents, known, {"guides", "outside"}) == []
 
 
 @pytest.mark.parametrize("count", [0, 1, BATCH_SIZE, BATCH_SIZE + 1, 2_001, 50_000])

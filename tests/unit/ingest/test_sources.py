@@ -111,3 +111,27 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     documents, problems = scan_sources(tmp_path)
     assert [d.uri for d in documents] == ["knowledge://guides/good.md"]
     assert [problem.uri for problem in problems] == ["knowledge://guides/closed"]
+
+
+def test_a_source_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "guides").symlink_to(tmp_path / "unmounted")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    documents, problems = scan_sources(tmp_path)
+    assert documents == [] and list_sources(tmp_path) == []
+    assert [problem.uri for problem in problems] == ["knowledge://guides", "knowledge://loop"]
+    assert all("link to nothing" in problem.message for problem in problems)
+
+
+def test_a_linked_folder_inside_a_source_is_named_whether_it_leads_somewhere_or_not(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.md").write_text("# A")
+    guides = tmp_path / "knowledge/guides"
+    guides.mkdir(parents=True)
+    (guides / "good.md").write_text("# Good")
+    (guides / "deep").symlink_to(tmp_path / "elsewhere")
+    (guides / "v1.2").symlink_to(tmp_path / "nowhere")
+    documents, problems = scan_sources(tmp_path / "knowledge")
+    assert [d.uri for d in documents] == ["knowledge://guides/good.md"]
+    messages = {problem.uri: problem.message for problem in problems}
+    assert "not followed" in messages["knowledge://guides/deep"]
+    assert "link to nothing" in messages["knowledge://guides/v1.2"]

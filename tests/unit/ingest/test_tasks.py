@@ -1,8 +1,10 @@
 """The steps of the ingest Dag in their order, on real files and fakes of the store, the provider and the ledger."""
 
 import os
+import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -20,10 +22,12 @@ def test_the_store_follows_the_files(deployment: Deployment) -> None:
     assert deployment.texts() == {GUIDE: "old fact", NOTE: "a note"}
 
     deployment.save("guides/assets.md", "# Assets\n\nnew fact")
+    deployment.save("notes/two.txt", "another note")
+    deployment.run()
     (deployment.knowledge / "notes/one.txt").unlink()
     outcome = deployment.run()
-    assert (outcome.written, outcome.removed) == (1, 1)
-    assert deployment.texts() == {GUIDE: "new fact"}
+    assert (outcome.written, outcome.removed) == (0, 1)
+    assert deployment.texts() == {GUIDE: "new fact", "knowledge://notes/two.txt": "another note"}
 
     again = deployment.run()
     assert (again.written, again.removed, again.digest) == (0, 0, outcome.digest)
@@ -248,3 +252,92 @@ def test_each_run_has_a_folder_of_its_own_below_the_runs_folder(tmp_path: Path) 
     folders[0].keep_only("rows")
     assert [path.name for path in runs.glob("*/*")] == ["rows.jsonl"]
     assert [path.name for path in runs.iterdir()] == [folders[0].path.name]
+
+
+def lose_by_broken_link(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to(folder.parent / "unmounted")
+
+
+def lose_by_empty_mount(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def lose_by_linked_folder(folder: Path) -> None:
+    folder.rename(folder.parent / ".moved")
+    folder.mkdir()
+    (folder / "deep").symlink_to(folder.parent / ".moved/deep")
+    shutil.copy(folder.parent / ".moved/one.txt", folder)
+
+
+def lose_by_deletion(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "lose", [lose_by_broken_link, lose_by_empty_mount, lose_by_linked_folder, lose_by_deletion]
+)
+def test_a_lost_folder_takes_no_document_along_and_is_named_while_the_rest_is_committed(
+    deployment: Deployment, lose: Any
+) -> None:
+    for number in range(4):
+        deployment.save(f"notes/deep/{number}.txt", f"deep note {number}")
+        deployment.save(f"guides/{number}.md", f"# Guide {number}\n\nkept")
+    deployment.run()
+    before = deployment.texts()
+    lose(deployment.knowledge / "notes")
+    deployment.save("guides/new.md", "# New\n\na new fact")
+    outcome = deployment.run()
+    assert (outcome.written, outcome.removed, outcome.missing) == (1, 0, ())
+    assert deployment.texts() == before | {"knowledge://guides/new.md": "a new fact"}
+    named = [problem.uri for problem in tasks.list_problems(deployment.settings)]
+    assert named and all(uri.startswith("knowledge://notes") for uri in named)
+
+
+def read_accepted(deployment: Deployment) -> list[str]:
+    with deployment.sessions() as session:
+        return [row.removal for row in session.scalars(select(KnowledgeProblem)) if row.removal]
+
+
+def test_accepted_removals_go_and_the_acceptance_covers_no_later_loss(deployment: Deployment) -> None:
+    deployment.save("notes/two.txt", "another note")
+    deployment.run()
+    shutil.rmtree(deployment.knowledge / "notes")
+    assert deployment.run().removed == 0
+    accepted = read_accepted(deployment)
+    assert deployment.run().removed == 0, "a run that nobody agreed to"
+    assert deployment.run(accepted=accepted).removed == 2
+    assert tasks.list_problems(deployment.settings) == []
+
+    deployment.save("notes/one.txt", "a note, written anew")
+    deployment.run()
+    shutil.rmtree(deployment.knowledge / "notes")
+    assert deployment.run(accepted=accepted).removed == 0
+    assert read_accepted(deployment) not in ([], accepted)
+
+
+def test_a_base_whose_only_source_is_gone_can_be_emptied_by_accepting_that(deployment: Deployment) -> None:
+    deployment.run()
+    for name in ("guides", "notes"):
+        lose_by_empty_mount(deployment.knowledge / name)
+    with pytest.raises(KnowledgeError, match="Nothing was deleted"):
+        deployment.start()
+    assert deployment.run(accepted=read_accepted(deployment)).documents == 0
+    assert deployment.texts() == {}
+
+
+def test_a_source_that_joins_a_run_late_is_left_to_the_next_one(deployment: Deployment) -> None:
+    deployment.save("outside/new.md", "# New\n\na fact from outside")
+    run_id, counts = deployment.start(arms={"guides", "notes"})
+    assert (counts["added"], counts["problems"]) == (2, 1)
+    with pytest.raises(tasks.SourceNotPlannedError):
+        tasks.extract(deployment.settings, run_id, "outside")
+    for source in ("guides", "notes"):
+        deployment.run_arm(run_id, source)
+    outcome = tasks.commit(deployment.settings, run_id)
+    assert (outcome.documents, outcome.missing) == (2, ())
+    with pytest.raises(tasks.SourceNotPlannedError):
+        tasks.extract(deployment.settings, run_id, "outside")  # the run is over
+    assert deployment.run().documents == 3
+    assert tasks.list_problems(deployment.settings) == []

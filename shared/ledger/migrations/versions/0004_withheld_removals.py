@@ -1,0 +1,17 @@
+"""withheld removals"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = '0004'
+down_revision = '0002'
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column('knowledge_problems', sa.Column('removal', sa.String(length=64), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column('knowledge_problems', 'removal')
