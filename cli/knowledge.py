@@ -3,6 +3,8 @@
 It knows no document and no chunk; serving and the ingest deployment do.
 """
 
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -10,14 +12,19 @@ import typer
 from rich.markup import escape
 
 from cli.connection import Connection, get_connection
-from cli.output import CommandError, JsonOption, print_json, print_table, show_progress
-from cli.runs import Run, read_run, require_success, wait_for_new_runs
+from cli.ingest_progress import IngestProgress
+from cli.output import CommandError, JsonOption, Progress, print_json, print_table, show_progress
+from cli.runs import Run, follow_run, read_run, require_success, wait_for_new_runs
+from cli.serving import NotYetError
 from shared import contracts
 
 app = typer.Typer(help="The knowledge base.", no_args_is_help=True)
 TimeoutOption = Annotated[float, typer.Option(min=1, help="Give up waiting after this many seconds.")]
 APPEAR_WITHIN = 60.0
-"""Seconds in which an event must have made a run; a scheduler that is just starting needs most of them."""
+"""Seconds in which a run must have begun; a scheduler that is just starting needs most of them."""
+KNOWN_WITHIN = 180.0
+"""Seconds in which Airflow must know a new folder; it looks for one every half minute."""
+INTERRUPTED = 130
 
 
 @app.command("status")
@@ -28,33 +35,48 @@ def show_status(ctx: typer.Context, as_json: JsonOption = False) -> None:
         print_json(knowledge)
         return
     print_knowledge(knowledge)
-    print_problems(knowledge["problems"])
+    print_problems(knowledge)
 
 
 @app.command("sync")
 def sync(
     ctx: typer.Context,
     wait: Annotated[bool, typer.Option(help="Wait for the ingest run, and say what changed.")] = True,
-    timeout: TimeoutOption = 300,
+    accept_removals: Annotated[
+        bool,
+        typer.Option("--accept-removals", help="Remove the documents that `knowledge status` says are gone."),
+    ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Stop watching after this many seconds; the run goes on.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring the knowledge base up to date with its sources."""
     connection = get_connection(ctx)
+    before = connection.serving.describe_knowledge()
+    accept = [removal["digest"] for removal in before["removals"]] if accept_removals else []
+    if accept and not as_json:
+        typer.echo("Accepted:")
+        _print_rows("Source", before["removals"])
     if not wait:
-        assets = connection.serving.sync_knowledge()["assets"]
-        print_json({"assets": assets}) if as_json else typer.echo(
-            f"Told ingest to look at {len(assets)} sources."
+        started = connection.serving.sync_knowledge(accept)
+        print_json(started) if as_json else typer.echo(
+            f"Ingest looks at {len(started['assets'])} sources in the run {started['run']}."
         )
         return
-    before = connection.serving.describe_knowledge()
-    runs = sync_and_wait(connection, timeout=timeout, quiet=as_json)
+    runs = sync_and_wait(connection, timeout=timeout, accept=accept, quiet=as_json)
     after = connection.serving.describe_knowledge()
     changes = compare_knowledge(before, after)
     if as_json:
         print_json({"runs": [vars(run) for run in runs], "changed": changes, "knowledge": after})
-        return
-    print_changes(changes, before, after)
-    print_problems(after["problems"])
+    else:
+        print_changes(changes, before, after)
+        print_problems(after)
+    if accept_removals and after["removals"]:
+        raise CommandError(
+            "The run found other removals than those that were known: nothing of them was removed. Look at "
+            "`ghostwriter knowledge status`, then `ghostwriter knowledge sync --accept-removals` again."
+        )
 
 
 @app.command("clear")
@@ -107,29 +129,53 @@ def clear(
     )
 
 
-def sync_and_wait(connection: Connection, *, timeout: float, quiet: bool = False) -> list[Run]:
-    """Wake ingest and wait for the runs that this causes. Raises CommandError when one fails or none comes."""
-    known = list_known_runs(connection, contracts.INGEST_DAG)
-    with show_progress("Waking the ingest deployment", quiet=quiet) as say:
-        connection.serving.sync_knowledge()
-        runs = wait_for_new_runs(
-            lambda: connection.ingest.list_dag_runs(contracts.INGEST_DAG),
-            known,
-            timeout=timeout,
-            appear_within=min(APPEAR_WITHIN, timeout),
-            say=say,
-        )
-    if not runs:
+def sync_and_wait(
+    connection: Connection, *, timeout: float | None, accept: Sequence[str] = (), quiet: bool = False
+) -> list[Run]:
+    """Start one run of ingest and follow it to its end. Raises CommandError when it fails or does not begin."""
+    url = connection.settings.ingest_url.rstrip("/")
+    with show_progress("Asking ingest to look at its sources", quiet=quiet) as say:
+        run_id = _start(connection, accept, say)
+        try:
+            run = follow_run(
+                run_id,
+                lambda: connection.ingest.list_dag_runs(contracts.INGEST_DAG),
+                IngestProgress(connection.ingest, run_id).describe,
+                timeout=timeout,
+                appear_within=APPEAR_WITHIN if timeout is None else min(APPEAR_WITHIN, timeout),
+                say=say,
+            )
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"Stopped watching; the run goes on: {url}/dags/{contracts.INGEST_DAG}/runs/{run_id}",
+                exit_code=INTERRUPTED,
+            ) from None
+    if run is None:
         raise CommandError(
-            f"The ingest deployment started no run: is {contracts.INGEST_DAG} paused at "
-            f"{connection.settings.ingest_url}? `ghostwriter stack status` shows its scheduler."
+            f"The ingest deployment started no run: is {contracts.INGEST_DAG} paused at {url}? "
+            "`ghostwriter stack status` shows its scheduler."
         )
-    require_success(runs, connection.settings.ingest_url, connection.ingest.explain_failure)
-    return runs
+    require_success([run], url, connection.ingest.explain_failure)
+    return [run]
+
+
+def _start(connection: Connection, accept: Sequence[str], say: Progress) -> str:
+    """The id of a run that looks at every folder; Airflow is waited for where a folder is new to it."""
+    began = time.monotonic()
+    while True:
+        try:
+            return str(connection.serving.sync_knowledge(accept, wait=2)["run"])
+        except NotYetError as error:
+            waited = time.monotonic() - began
+            if waited >= KNOWN_WITHIN:
+                raise CommandError(
+                    f"{error} `ghostwriter stack logs ingest-dag-processor` says more."
+                ) from error
+            say(f"{error} · {waited:.0f} s")
 
 
 def list_known_runs(connection: Connection, dag_id: str) -> frozenset[str]:
-    """Ids of the ingest runs there are."""
+    """Ids of the newest runs there are."""
     return frozenset(read_run(raw).run_id for raw in connection.ingest.list_dag_runs(dag_id))
 
 
@@ -172,14 +218,22 @@ def print_knowledge(knowledge: dict[str, Any]) -> None:
     )
 
 
-def print_problems(problems: list[dict[str, Any]]) -> None:
-    """A row per file that can't be used; nothing where there is none."""
-    if not problems:
-        return
-    count = "1 file" if len(problems) == 1 else f"{len(problems)} files"
-    typer.echo(f"\n{count} can't be used. Mend or delete, then `ghostwriter knowledge sync`:")
+def print_problems(knowledge: dict[str, Any]) -> None:
+    """A row per file that can't be used, and per removal that waits; nothing where there is none."""
+    waiting = {(removal["uri"], removal["message"]) for removal in knowledge["removals"]}
+    files = [item for item in knowledge["problems"] if (item["uri"], item["message"]) not in waiting]
+    if files:
+        count = "1 file" if len(files) == 1 else f"{len(files)} files"
+        typer.echo(f"\n{count} can't be used. Mend or delete, then `ghostwriter knowledge sync`:")
+        _print_rows("File", files)
+    if waiting:
+        typer.echo("\nPut the files back, or `ghostwriter knowledge sync --accept-removals`:")
+        _print_rows("Source", knowledge["removals"])
+
+
+def _print_rows(head: str, problems: Sequence[dict[str, Any]]) -> None:
     print_table(
-        ["File", "What to do"],
+        [head, "What to do"],
         [(escape(problem["uri"]), escape(problem["message"])) for problem in problems],
     )
 

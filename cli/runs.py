@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.output import CommandError, Progress
+from shared.airflow import AirflowError, AirflowUnavailable
 
 POLL_SECONDS = 0.5
+PROGRESS_SECONDS = 2.0
+"""How often a run that is followed is asked how far it is."""
+AWAY_SECONDS = 120.0
+"""Airflow may be away this long, as for a restart, before whoever follows a run gives up."""
 SETTLE_SECONDS = 1.5
 """Events of one cause may still make a second run this long after the first one ended."""
 
@@ -76,6 +81,61 @@ def wait_for_new_runs(
                 f"Not done after {timeout:.0f} s ({_describe(new, elapsed)}); it goes on without this command."
             )
         sleep(POLL_SECONDS)
+
+
+def follow_run(
+    run_id: str,
+    list_runs: ListRuns,
+    describe: Callable[[], str],
+    *,
+    timeout: float | None,
+    appear_within: float,
+    say: Progress,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Run | None:
+    """The run once it is over, however long that takes; `describe` tells how far it is while it runs.
+
+    None where it has not begun after `appear_within` seconds in which no other run had the turn. Raises CommandError
+    after `timeout` seconds, and where Airflow stays away.
+    """
+    started = waiting_since = seen = clock()
+    text, described = "waiting for the run", float("-inf")
+    while True:
+        now = clock()
+        try:
+            runs = {run.run_id: run for run in map(read_run, list_runs())}
+            run = runs.get(run_id)
+            if run is not None and run.is_over:
+                return run
+            if run is not None and run.state == "running" and now - described >= PROGRESS_SECONDS:
+                text, described = _describe_safely(describe) or text, now
+            seen = now
+        except AirflowUnavailable as error:
+            if now - seen >= AWAY_SECONDS:
+                raise CommandError(f"{error} The run {run_id} goes on without this command.") from error
+            say(f"Airflow does not answer, waiting for it · {now - started:.0f} s")
+        else:
+            if run is None or run.state != "running":
+                others = [other for other in runs.values() if other.state == "running"]
+                waiting_since = now if others else waiting_since
+                text = "waiting for the run before it" if others else "waiting for the run"
+                if now - waiting_since >= appear_within:
+                    return None
+            say(f"{text} · {now - started:.0f} s")
+        if timeout is not None and now - started >= timeout:
+            raise CommandError(f"Not done after {timeout:.0f} s ({text}); it goes on without this command.")
+        sleep(POLL_SECONDS)
+
+
+def _describe_safely(describe: Callable[[], str]) -> str:
+    """What is only for show ends no wait, as when a task was cleared and its answer is gone."""
+    try:
+        return describe()
+    except AirflowUnavailable:
+        raise
+    except AirflowError:
+        return ""
 
 
 def require_success(runs: Iterable[Run], base_url: str, explain: Callable[[str, str], str]) -> None:

@@ -81,11 +81,6 @@ class AirflowApi:
         """The tasks of a Dag as the next run will have them."""
         return [str(task["task_id"]) for task in self._call("GET", f"/api/v2/dags/{dag_id}/tasks")["tasks"]]
 
-    def read_result(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """What an unmapped task of a run returned. Raises AirflowError where it returned nothing yet."""
-        task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
-        return self._call("GET", f"{task}/xcomEntries/return_value")["value"]
-
     def explain_failure(self, dag_id: str, run_id: str) -> str:
         """`task: what its log says last` of the task that failed first; empty where none failed."""
         tasks = self.list_task_instances(dag_id, run_id, state="failed")
@@ -113,8 +108,8 @@ class AirflowApi:
             str(line["event"]) for line in lines if isinstance(line, Mapping) and line.get("level") == "error"
         ]
 
-    def read_xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-        """What a task of a run left under a key."""
+    def read_xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """What an unmapped task of a run returned, or left under a key. Raises AirflowError where there is nothing."""
         task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
         return self._call("GET", f"{task}/xcomEntries/{key}")["value"]
 

@@ -61,16 +61,26 @@ DOCUMENTS = {
 
 
 class RecordingAirflow:
-    """Keeps the asset events it is given; fails while `down` is set."""
+    """Keeps the runs that it is asked for, as (Dag, configuration); fails while `down` is set."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
+        self.runs: list[dict[str, Any]] = []
+        self.known = ["guides", "notes"]
         self.down = False
 
-    def post_asset_event(self, asset_uri: str, extra: Mapping[str, Any], wait: float = 60.0) -> None:
+    def list_task_ids(self, dag_id: str) -> list[str]:
         if self.down:
             raise RuntimeError("ingest can't be reached")
-        self.events.append((asset_uri, dict(extra)))
+        return ["plan", "commit", *(f"{source}.extract" for source in self.known)]
+
+    def list_dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
+        return list(reversed(self.runs))
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any], *, run_id: str) -> str:
+        self.events.append((dag_id, dict(conf)))
+        self.runs.append({"dag_run_id": run_id, "state": "running"})
+        return run_id
 
 
 class BrokenRegistry(FakeRegistry):
@@ -176,10 +186,10 @@ def add_documents(world: FakeWorld, documents: dict[str, tuple[str, str]]) -> No
         )
 
 
-def add_problem(world: FakeWorld, uri: str, message: str) -> None:
-    """A file that the latest run of ingest could not use."""
+def add_problem(world: FakeWorld, uri: str, message: str, removal: str | None = None) -> None:
+    """A file that the latest run of ingest could not use, or a removal that it withheld."""
     with world.sessions.begin() as session:
-        session.add(KnowledgeProblem(uri=uri, message=message, ingest_run="scheduled__1"))
+        session.add(KnowledgeProblem(uri=uri, message=message, removal=removal, ingest_run="scheduled__1"))
 
 
 def mend_problems(world: FakeWorld) -> None:

@@ -12,15 +12,22 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from deployments.serving.audit import audit_post
 from deployments.serving.desk import Desk
-from deployments.serving.errors import BadRequest, KnowledgeEmpty, NotFound, ServingError, Unavailable
+from deployments.serving.errors import (
+    BadRequest,
+    KnowledgeEmpty,
+    NotFound,
+    NotYet,
+    ServingError,
+    Unavailable,
+)
 from deployments.serving.health import check_endpoints
-from deployments.serving.knowledge import describe_knowledge
+from deployments.serving.knowledge import KNOWN_WITHIN, describe_knowledge
 from deployments.serving.lineage import read_graph
 from deployments.serving.posts import describe_post, list_posts, record_feedback
 from deployments.serving.writer import Event, Finished, Piece, Sources
@@ -60,6 +67,14 @@ class FeedbackRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     rating: Literal[1, -1]
+
+
+class SyncRequest(BaseModel):
+    """What `POST /api/knowledge/sync` may take: digests from `removals` of `GET /api/knowledge`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    accept_removals: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field([], max_length=1000)
 
 
 def create_api(desk: Desk) -> FastAPI:
@@ -125,8 +140,13 @@ def _make_routes(desk: Desk) -> APIRouter:
             return describe_knowledge(session)
 
     @router.post("/knowledge/sync", status_code=202)
-    def start_sync(user: User) -> dict[str, Any]:
-        return {"assets": desk.sync(user)}
+    def start_sync(
+        user: User,
+        request: SyncRequest | None = None,
+        wait: Annotated[float, Query(ge=0, le=KNOWN_WITHIN)] = KNOWN_WITHIN,
+    ) -> dict[str, Any]:
+        started = desk.sync(user, accept=request.accept_removals if request else (), wait=wait)
+        return {"run": started.run, "assets": started.assets}
 
     @router.get("/lineage")
     def get_lineage() -> dict[str, Any]:
@@ -174,7 +194,7 @@ def _error_answer(status: int, message: str, headers: Any = None) -> JSONRespons
 
 def _answer_serving_error(_request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _CODES.items() if isinstance(error, kind)), 500)
-    return _error_answer(status, str(error))
+    return _error_answer(status, str(error), {"Retry-After": "2"} if isinstance(error, NotYet) else None)
 
 
 def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:

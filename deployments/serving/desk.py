@@ -3,20 +3,29 @@
 It knows no vendor; `composition` chooses them.
 """
 
+import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.serving.errors import BadRequest, Unavailable
-from deployments.serving.knowledge import AssetEvents, sync_knowledge
+from deployments.serving.knowledge import KNOWN_WITHIN, Ingest, sync_knowledge
 from deployments.serving.writer import Writer
-from shared.contracts import SOURCE_NAME_RULE, is_source_name
+from shared.contracts import SOURCE_NAME_RULE, is_source_name, source_asset
 from shared.llm.port import Llm
 from shared.registry.port import ModelRegistry
 from shared.voice import Voice, VoiceError
+
+
+@dataclass(frozen=True)
+class Sync:
+    """A run that was asked for, and the assets of the sources that it looks at."""
+
+    run: str
+    assets: list[str]
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Desk:
     image_model: str
     registry: ModelRegistry
     sessions: sessionmaker[Session]
-    ingest: AssetEvents
+    ingest: Ingest
     knowledge_dir: Path
     admin_user: str
     read_admin_password: Callable[[], str]
@@ -51,19 +60,23 @@ class Desk:
             raise Unavailable(f"The voice can't be used: {error}") from error
         return self.llm.draw(self.image_model, f"{topic}\n\nStyle: {picture.style}", size=picture.size)
 
-    def sync(self, asked_by: str) -> list[str]:
-        """Wake ingest for every source there is; the assets posted. Raises ServingError.
+    def sync(self, asked_by: str, *, accept: Sequence[str] = (), wait: float = KNOWN_WITHIN) -> Sync:
+        """Start a run of ingest over every source there is. Raises ServingError.
 
         Each run looks at all folders: what became of a source that is gone, or can't be one, is in its outcome.
+        `accept` holds digests of removals that may go; new folders are waited for, at most `wait` seconds.
         """
-        items = self.knowledge_dir.iterdir() if self.knowledge_dir.is_dir() else ()
-        sources = sorted(item.name for item in items if item.is_dir() and is_source_name(item.name))
-        if not sources:
-            raise BadRequest(
-                f"There is no source: make a folder with documents under {self.knowledge_dir}/ "
-                f"({SOURCE_NAME_RULE})."
-            )
         try:
-            return sync_knowledge(self.ingest, sources, asked_by)
+            names = sorted(os.listdir(self.knowledge_dir)) if self.knowledge_dir.is_dir() else []
+            sources = [
+                name for name in names if is_source_name(name) and os.path.isdir(self.knowledge_dir / name)
+            ]
+            if not sources and not accept:
+                raise BadRequest(
+                    f"There is no source: make a folder with documents under {self.knowledge_dir}/ "
+                    f"({SOURCE_NAME_RULE})."
+                )
+            run = sync_knowledge(self.ingest, sources, asked_by, accept=accept, wait=wait)
         except (RuntimeError, OSError) as error:
             raise Unavailable(f"Ingest could not be asked to look: {error}") from error
+        return Sync(run, [source_asset(source) for source in sources])

@@ -1,31 +1,40 @@
-"""The state of the knowledge base as the ledger has it, and the wake-up that asks ingest to look again.
+"""The state of the knowledge base as the ledger has it, and the run that makes ingest look again.
 
 It knows neither Weaviate nor what a source is made of.
 """
 
-import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
+from uuid import uuid4
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from shared.contracts import IDEMPOTENCY_KEY, source_asset
+from deployments.serving.errors import NotYet
+from shared.contracts import ACCEPT_REMOVALS, INGEST_DAG
 from shared.ledger.models import DocumentVersion, KnowledgeProblem, KnowledgeVersion
 
-ASSET_WAIT = 10.0  # seconds; a person is waiting
+KNOWN_WITHIN = 45.0  # seconds; Airflow looks for new folders every half minute
+POLL_SECONDS = 1.0
 
 
-class AssetEvents(Protocol):
-    """Whatever can post an asset event to an Airflow."""
+class Ingest(Protocol):
+    """What the desk asks of the ingest deployment's Airflow; `shared.airflow.AirflowApi` is one."""
 
-    def post_asset_event(self, asset_uri: str, extra: Mapping[str, Any], wait: float = ...) -> None:
-        """Wakes every Dag scheduled on the asset; waits at most `wait` seconds for the asset to be known."""
+    def list_task_ids(self, dag_id: str, /) -> Iterable[str]: ...
+
+    def list_dag_runs(self, dag_id: str, /) -> Iterable[Mapping[str, Any]]: ...
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any], /, *, run_id: str) -> str: ...
 
 
 def describe_knowledge(session: Session) -> dict[str, Any]:
-    """Counts of current documents and chunks, by source too, the newest version, and the files that can't be used."""
+    """Counts of current documents and chunks, by source too, the newest version, and the files that can't be used.
+
+    `removals` names those of the problems that are removals, each with the digest that accepts it.
+    """
     rows = session.execute(
         select(
             DocumentVersion.source,
@@ -37,9 +46,7 @@ def describe_knowledge(session: Session) -> dict[str, Any]:
         .group_by(DocumentVersion.source)
         .order_by(DocumentVersion.source)
     ).all()
-    problems = session.execute(
-        select(KnowledgeProblem.uri, KnowledgeProblem.message).order_by(KnowledgeProblem.uri)
-    )
+    problems = session.scalars(select(KnowledgeProblem).order_by(KnowledgeProblem.uri)).all()
     version = session.scalar(select(KnowledgeVersion).order_by(KnowledgeVersion.id.desc()).limit(1))
     return {
         "documents": sum(row[1] for row in rows),
@@ -57,18 +64,47 @@ def describe_knowledge(session: Session) -> dict[str, Any]:
             }
             for name, count, chunks, changed in rows
         ],
-        "problems": [{"uri": uri, "message": message} for uri, message in problems],
+        "problems": [{"uri": problem.uri, "message": problem.message} for problem in problems],
+        "removals": [
+            {"uri": problem.uri, "message": problem.message, "digest": problem.removal}
+            for problem in problems
+            if problem.removal
+        ],
     }
 
 
-def sync_knowledge(api: AssetEvents, sources: list[str], asked_by: str) -> list[str]:
-    """Tell ingest that these sources may have changed; the asset URIs that were posted."""
-    posted = []
-    for source in sources:
-        asset = source_asset(source)
-        # Each press of the button is news of its own; the second makes a doubled request the same news.
-        stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        key = hashlib.sha256(f"{asset}\n{stamp}".encode()).hexdigest()[:32]
-        api.post_asset_event(asset, {IDEMPOTENCY_KEY: key, "asked_by": asked_by}, ASSET_WAIT)
-        posted.append(asset)
-    return posted
+def sync_knowledge(
+    ingest: Ingest,
+    sources: Sequence[str],
+    asked_by: str,
+    *,
+    accept: Sequence[str] = (),
+    wait: float = KNOWN_WITHIN,
+    poll_seconds: float = POLL_SECONDS,
+) -> str:
+    """Start the one run that looks at all sources; its id. Digests in `accept` let these removals go.
+
+    Waits at most `wait` seconds for every source to have its tasks, and raises NotYet where one has none: a run
+    without them would leave the new folder out.
+    """
+    deadline = time.monotonic() + wait
+    while unknown := _find_unknown(ingest, sources):
+        if time.monotonic() >= deadline:
+            names = ", ".join(f"`{name}`" for name in unknown)
+            raise NotYet(
+                f"Airflow does not know {names} yet: it looks for new folders every half minute. Try again"
+            )
+        time.sleep(poll_seconds)
+    # A run that waits for its turn has not looked yet: it will see what this one would.
+    queued = [run["dag_run_id"] for run in ingest.list_dag_runs(INGEST_DAG) if run["state"] == "queued"]
+    if queued and not accept:
+        return str(queued[-1])
+    # The id makes a repeated request the same run.
+    run_id = f"sync__{datetime.now(UTC).isoformat(timespec='seconds')}__{uuid4().hex[:8]}"
+    conf = {"asked_by": asked_by, **({ACCEPT_REMOVALS: list(accept)} if accept else {})}
+    return ingest.trigger(INGEST_DAG, conf, run_id=run_id)
+
+
+def _find_unknown(ingest: Ingest, sources: Iterable[str]) -> list[str]:
+    known = set(ingest.list_task_ids(INGEST_DAG))
+    return [source for source in sources if f"{source}.extract" not in known]

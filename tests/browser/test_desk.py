@@ -12,6 +12,7 @@ import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import select
 
+from shared import contracts
 from shared.ledger.models import Feedback, Post
 from tests.fake_desk import (
     PASSWORD,
@@ -188,7 +189,7 @@ def test_knowledge_is_shown_and_synced(page: Page, world: FakeWorld) -> None:
     expect(page.locator(".gw-problems")).to_have_count(0)
     page.locator("#gw-sync").click()
     expect(page.get_by_text("Ingest was told")).to_be_visible()
-    assert world.airflow.events[-1][0] == "ghostwriter://sources/guides"
+    assert world.airflow.events[-1][0] == contracts.INGEST_DAG
 
 
 def test_files_that_cannot_be_used_are_shown_until_they_are_mended(page: Page, world: FakeWorld) -> None:

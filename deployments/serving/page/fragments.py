@@ -122,6 +122,21 @@ def show_problems(problems: Sequence[dict[str, str]]) -> str:
     )
 
 
+def show_removals(removals: Sequence[dict[str, str]]) -> str:
+    """A box with the sources that lost most of their documents at once; nothing where there is none."""
+    if not removals:
+        return ""
+    items = "".join(
+        f"<li><code>{escape(removal['uri'])}</code><span>{escape(removal['message'])}</span></li>"
+        for removal in removals
+    )
+    return (
+        '<section class="gw-note gw-warning gw-removals"><strong>Documents are gone from their source</strong>'
+        "<p>Posts are written from them as before. Put the files back and sync, or accept that they are gone.</p>"
+        f"<ul>{items}</ul></section>"
+    )
+
+
 def show_knowledge(state: dict[str, Any]) -> str:
     """Numbers of the knowledge base and a table of its sources."""
     last = state["last_ingest"]

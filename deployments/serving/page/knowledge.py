@@ -30,11 +30,18 @@ def build_knowledge_tab(desk: Desk, tab: gr.Tab) -> None:
         empty = (
             fragments.show_note("Nothing has been ingested yet.", "warning") if not found["documents"] else ""
         )
-        return empty + fragments.show_problems(found["problems"]) + fragments.show_knowledge(found)
+        gone = {(item["uri"], item["message"]) for item in found["removals"]}
+        problems = [item for item in found["problems"] if (item["uri"], item["message"]) not in gone]
+        return (
+            empty
+            + fragments.show_removals(found["removals"])
+            + fragments.show_problems(problems)
+            + fragments.show_knowledge(found)
+        )
 
     def start(request: gr.Request) -> tuple[str, gr.Timer]:
         with explained():
-            assets = desk.sync(request.username or "admin")
+            assets = desk.sync(request.username or "admin").assets
         message = (
             f"Ingest was told to look at its sources ({len(assets)}); the numbers here follow by themselves."
         )

@@ -56,6 +56,7 @@ class FakeAirflow:
         self.calls: list[tuple[Any, ...]] = []
         self.blocker = ""
         self.end, self.reason = "hand_over", ""  # how prepare_examples ends, and why
+        self.results: dict[str, Any] = {}
 
     def add_run(self, dag_id: str, state: str) -> None:
         number = sum(len(runs) for runs in self.runs.values())
@@ -82,8 +83,8 @@ class FakeAirflow:
             return [{"task_id": task_id, "state": "success"} for task_id in ("prepare", self.end)]
         return [{"task_id": "prepare", "state": "success"}, {"task_id": "fine_tune", "state": "deferred"}]
 
-    def read_xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-        return {("prepare", "reason"): self.reason}[task_id, key]
+    def read_xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        return self.reason if key == "reason" else self.results[task_id]
 
     def list_log_errors(self, dag_id: str, run_id: str, task_id: str) -> list[str]:
         return [f"{task_id}: train/a.md:1: no front matter", f"{task_id}: train/b.md: it is binary"]
@@ -130,6 +131,9 @@ class FakeServing:
         self.answers: dict[tuple[str, str], httpx.Response] = {}
         self.cited_hash = "h" * 64
         self.problems: list[dict[str, str]] = []
+        self.removals: list[dict[str, str]] = []
+        self.unknown_for = 0
+        """So many requests come before Airflow knows a new folder."""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content) if request.content else None
@@ -144,9 +148,18 @@ class FakeServing:
         if key == ("GET", "/api/knowledge"):
             return httpx.Response(200, json=self.describe_knowledge())
         if key == ("POST", "/api/knowledge/sync"):
+            if self.unknown_for:
+                self.unknown_for -= 1
+                message = {"error": {"message": "Airflow does not know `outside` yet"}}
+                return httpx.Response(503, json=message, headers={"Retry-After": "2"})
             self.stored = dict(self.documents)
-            self.ingest.post_asset_event(contracts.source_asset("guides"), {})
-            return httpx.Response(202, json={"assets": [contracts.source_asset("guides")]})
+            digests = (body or {}).get("accept_removals", [])
+            self.removals = [removal for removal in self.removals if removal["digest"] not in digests]
+            for dag_id in self.ingest.wakes:
+                self.ingest.trigger(dag_id)
+            runs = self.ingest.list_dag_runs(contracts.INGEST_DAG)
+            run = runs[0]["dag_run_id"] if runs else "never begun"
+            return httpx.Response(202, json={"run": run, "assets": [contracts.source_asset("guides")]})
         return httpx.Response(404, json={"error": {"message": "There is no such page."}})
 
     def describe_knowledge(self) -> dict[str, Any]:
@@ -160,7 +173,9 @@ class FakeServing:
                 {"source": name, "documents": count, "chunks": 3 * count, "changed": "2026-11-23T00:00:00"}
                 for name, count in self.stored.items()
             ],
-            "problems": self.problems,
+            "problems": self.problems
+            + [{"uri": removal["uri"], "message": removal["message"]} for removal in self.removals],
+            "removals": self.removals,
         }
 
 

@@ -203,7 +203,61 @@ def test_knowledge_sync_without_a_run_says_so(command: Command, system: FakeSyst
 def test_knowledge_sync_no_wait_asks_and_returns(command: Command, system: FakeSystem) -> None:
     system.ingest.wakes = ()
     answer = command.json("knowledge", "sync", "--no-wait")
-    assert answer == {"assets": [contracts.source_asset("guides")]}
+    assert answer == {"run": "never begun", "assets": [contracts.source_asset("guides")]}
+
+
+def test_knowledge_sync_waits_until_a_new_folder_is_known(command: Command, system: FakeSystem) -> None:
+    system.serving.unknown_for = 2
+    assert command("knowledge", "sync") == 0
+    assert "does not know `outside` yet" in command.err
+    assert len(system.ingest.runs[contracts.INGEST_DAG]) == 1
+
+
+def test_knowledge_sync_that_is_stopped_says_that_the_run_goes_on(
+    command: Command, system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(dag_id: str, run_id: str) -> list[dict[str, object]]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(system.ingest, "list_task_instances", press_ctrl_c)
+    system.ingest.end_state = "running"
+    assert command("knowledge", "sync") == 130
+    assert "the run goes on" in command.err and "/runs/run-0" in command.err
+
+
+GONE = {
+    "uri": "knowledge://guides",
+    "message": "9 of 12 documents of `guides` are gone",
+    "digest": "a" * 64,
+}
+
+
+def test_removals_wait_until_they_are_accepted_as_they_were_shown(
+    command: Command, system: FakeSystem
+) -> None:
+    system.serving.removals = [GONE]
+    for subcommand in ("status", "sync"):
+        assert command("knowledge", subcommand) == 0
+        assert "9 of 12 documents" in command.out and "--accept-removals" in command.out
+        assert "can't be used" not in command.out
+    assert system.serving.requests[-2][2] == {"accept_removals": []}
+    assert command("knowledge", "sync", "--accept-removals") == 0
+    assert "9 of 12 documents" in command.out.partition("Version")[0], "what was accepted is named"
+    bodies = [body for _, path, body in system.serving.requests if path.endswith("/sync")]
+    assert bodies[-1] == {"accept_removals": ["a" * 64]}
+
+
+def test_accepting_removals_that_were_never_shown_is_no_success(command: Command, system: FakeSystem) -> None:
+    answers = iter([[], [GONE]])
+    describe = system.serving.describe_knowledge
+
+    def describe_then_lose() -> dict[str, object]:
+        system.serving.removals = next(answers)
+        return describe()
+
+    system.serving.describe_knowledge = describe_then_lose  # type: ignore[method-assign]
+    assert command("knowledge", "sync", "--accept-removals") == 1
+    assert "other removals" in command.err
 
 
 def test_knowledge_clear_asks_first_and_leaves_its_dag_paused(

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from cli.ingest_progress import IngestProgress
 from cli.output import CommandError
-from cli.runs import Run, require_success, wait_for_new_runs
+from cli.runs import Run, follow_run, require_success, wait_for_new_runs
+from shared.airflow import AirflowError, AirflowUnavailable
+from tests.unit.cli.fakes import FakeAirflow
 
 
 class Clock:
@@ -67,3 +70,96 @@ def test_a_run_that_does_not_end_is_an_error_that_names_it() -> None:
 def test_a_failed_run_is_named_with_its_page() -> None:
     with pytest.raises(CommandError, match=r"in prepare: no key\..*http://air/dags/d/runs/a"):
         require_success([Run("d", "a", "failed", None, None)], "http://air/", lambda *_: "prepare: no key")
+
+
+class Script:
+    """`runs` says what is listed from each second on; an error there is raised."""
+
+    def __init__(self, runs: dict[float, Any]) -> None:
+        self.runs, self.clock, self.said = runs, Clock(), []
+
+    def list_runs(self) -> list[dict[str, Any]]:
+        found = self.runs[max(second for second in self.runs if second <= self.clock.now)]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def follow(self, describe: Any = lambda: "at work", timeout: float | None = None) -> Run | None:
+        return follow_run(
+            "mine",
+            self.list_runs,
+            describe,
+            timeout=timeout,
+            appear_within=60,
+            say=self.said.append,
+            sleep=self.clock.sleep,
+            clock=self.clock,
+        )
+
+
+def test_a_run_is_followed_to_its_end_however_long_that_takes() -> None:
+    script = Script({0: [raw("mine", "running")], 5000: [raw("mine", "failed")]})
+    run = script.follow()
+    assert run is not None and run.state == "failed"
+    assert any("at work" in text for text in script.said)
+
+
+def test_a_run_that_waits_for_another_is_waited_for_and_one_that_never_begins_is_not() -> None:
+    queued = [raw("mine", "queued"), raw("other", "running")]
+    run = Script({0: queued, 1000: [raw("mine", "success")]}).follow()
+    assert run is not None and run.state == "success"
+    assert Script({0: queued, 1000: [raw("mine", "queued")]}).follow() is None
+    assert Script({0: []}).follow() is None
+
+
+def test_airflow_may_be_away_for_a_while_and_progress_may_fail() -> None:
+    def fail() -> str:
+        raise AirflowError("404")
+
+    away = AirflowUnavailable("Airflow can't be reached.")
+    run = Script({0: [raw("mine", "running")], 10: away, 100: [raw("mine", "success")]}).follow(fail)
+    assert run is not None and run.state == "success"
+    with pytest.raises(CommandError, match="run mine goes on"):
+        Script({0: [raw("mine", "running")], 10: away}).follow()
+
+
+def test_a_time_limit_ends_the_watching_alone() -> None:
+    with pytest.raises(CommandError, match=r"after 30 s \(at work\); it goes on"):
+        Script({0: [raw("mine", "running")]}).follow(timeout=30)
+
+
+class IngestRun(FakeAirflow):
+    """A run of two batches for `guides`, of 20 documents and 1."""
+
+    def __init__(self, states: dict[str, list[str]]) -> None:
+        super().__init__()
+        self.states = states
+        self.results = {
+            "plan": {"added": 20, "changed": 1, "unchanged": 4, "removed": 0},
+            "guides.extract": [{"uris": ["u"] * 20}, {"uris": ["u"]}],
+        }
+
+    def list_task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        return [
+            {"task_id": task_id, "state": state, "map_index": index if len(states) > 1 else -1}
+            for task_id, states in self.states.items()
+            for index, state in enumerate(states)
+        ]
+
+
+def test_progress_of_an_ingest_run_counts_documents_done_and_to_do() -> None:
+    run = IngestRun({"plan": ["running"], "guides.extract": ["none"]})
+    assert IngestProgress(run, "mine").describe() == "planning"
+    run.states = {
+        "plan": ["success"],
+        "guides.extract": ["success"],
+        "guides.split": ["success", "success"],
+        "guides.prepare": ["success", "running"],
+        "guides.ingest": ["running", "none"],
+    }
+    progress = IngestProgress(run, "mine")
+    assert progress.describe() == "0 of 21 documents written (21 split, 20 embedded)"
+    run.states["guides.ingest"] = ["none", "success"]
+    assert progress.describe() == "1 of 21 documents written (21 split, 20 embedded)"
+    run.results["plan"] = {"added": 0, "changed": 0}
+    assert IngestProgress(run, "mine").describe() == "no document to write"

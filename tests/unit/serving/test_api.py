@@ -5,6 +5,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from deployments.serving.api import NOTE_HEADER, create_api
+from shared import contracts
 from shared.ledger.models import Feedback
 from shared.llm.port import LlmError
 from tests.fake_desk import PASSWORD, FakeWorld, add_model, add_problem, make_world
@@ -158,21 +159,65 @@ def test_knowledge_names_the_files_that_cannot_be_used(world: FakeWorld, client:
     ]
 
 
-def test_sync_wakes_ingest_for_every_source(world: FakeWorld, client: TestClient) -> None:
+def test_knowledge_tells_removals_that_wait_with_what_accepts_them(
+    world: FakeWorld, client: TestClient
+) -> None:
+    message = "2 of 3 documents of `guides` are gone"
+    add_problem(world, "knowledge://guides", message, "a" * 64)
+    state = client.get("/api/knowledge").json()
+    assert state["problems"] == [{"uri": "knowledge://guides", "message": message}]
+    assert state["removals"] == [{"uri": "knowledge://guides", "message": message, "digest": "a" * 64}]
+
+
+def test_sync_starts_one_run_over_all_sources(world: FakeWorld, client: TestClient) -> None:
     (world.desk.knowledge_dir / "notes").mkdir()
     answer = client.post("/api/knowledge/sync")
     assert answer.status_code == 202
-    assert answer.json() == {"assets": ["ghostwriter://sources/guides", "ghostwriter://sources/notes"]}
-    assert [event[0] for event in world.airflow.events] == answer.json()["assets"]
-    assert all(event[1]["idempotency_key"] for event in world.airflow.events)
+    assert answer.json() == {
+        "run": world.airflow.runs[0]["dag_run_id"],
+        "assets": ["ghostwriter://sources/guides", "ghostwriter://sources/notes"],
+    }
+    assert world.airflow.events == [(contracts.INGEST_DAG, {"asked_by": "admin"})]
+
+
+def test_sync_hands_on_which_removals_were_accepted(world: FakeWorld, client: TestClient) -> None:
+    digests = ["a" * 64, "b" * 64]
+    assert client.post("/api/knowledge/sync", json={"accept_removals": digests}).status_code == 202
+    assert world.airflow.events[0][1][contracts.ACCEPT_REMOVALS] == digests
+    assert client.post("/api/knowledge/sync", json={"accept_removals": ["all"]}).status_code == 422
+    assert len(world.airflow.events) == 1
+
+
+def test_sync_waits_for_a_new_folder_and_starts_nothing_without_it(
+    world: FakeWorld, client: TestClient
+) -> None:
+    (world.desk.knowledge_dir / "outside").mkdir()
+    answer = client.post("/api/knowledge/sync", params={"wait": 0})
+    assert answer.status_code == 503 and answer.headers["Retry-After"]
+    assert "does not know `outside` yet" in answer.json()["error"]["message"]
+    assert world.airflow.events == []
+    world.airflow.known.append("outside")
+    assert client.post("/api/knowledge/sync", params={"wait": 0}).status_code == 202
+
+
+def test_sync_takes_the_run_that_waits_for_its_turn(world: FakeWorld, client: TestClient) -> None:
+    """It has not looked at any file yet, so a second one would find nothing to do."""
+    world.airflow.runs = [
+        {"dag_run_id": "waits", "state": "queued"},
+        {"dag_run_id": "looks already", "state": "running"},
+    ]
+    assert client.post("/api/knowledge/sync").json()["run"] == "waits"
+    assert world.airflow.events == []
+    accepting = client.post("/api/knowledge/sync", json={"accept_removals": ["a" * 64]}).json()
+    assert accepting["run"] != "waits", "that run does not know what was accepted"
 
 
 def test_sync_leaves_out_what_can_be_no_source_and_what_is_gone(world: FakeWorld, client: TestClient) -> None:
-    """Nobody listens to their assets; the run for the others names the one and removes the other."""
+    """Nobody listens to their assets; the run for the others says what became of them."""
     (world.desk.knowledge_dir / "Tea Notes").mkdir()
     (world.desk.knowledge_dir / "notes").mkdir()
     (world.desk.knowledge_dir / "guides").rename(world.desk.knowledge_dir / ".gone")
-    assert client.post("/api/knowledge/sync").json() == {"assets": ["ghostwriter://sources/notes"]}
+    assert client.post("/api/knowledge/sync").json()["assets"] == ["ghostwriter://sources/notes"]
     (world.desk.knowledge_dir / "notes").rmdir()
     answer = client.post("/api/knowledge/sync")
     assert answer.status_code == 400 and "made of A-Z" in answer.json()["error"]["message"]

@@ -1,6 +1,6 @@
 """Pieces of the pages: what they show, and that nothing of it is taken for markup."""
 
-from deployments.serving.page.fragments import show_problems, show_text
+from deployments.serving.page.fragments import show_problems, show_removals, show_text
 
 
 def test_files_that_cannot_be_used_are_shown_with_what_to_do() -> None:
@@ -18,3 +18,10 @@ def test_nothing_is_shown_where_every_file_can_be_used() -> None:
 
 def test_a_chat_shows_html_instead_of_obeying_it() -> None:
     assert show_text('R&D says "<img src=x>"') == 'R&D says "&lt;img src=x>"'
+
+
+def test_removals_that_wait_are_shown_with_the_way_out() -> None:
+    message = "2 of 3 documents of `<b>` are gone; `ghostwriter knowledge sync --accept-removals`"
+    shown = show_removals([{"uri": "knowledge://<b>", "message": message, "digest": "a" * 64}])
+    assert "--accept-removals" in shown and "&lt;b&gt;" in shown and "<b>" not in shown
+    assert show_removals([]) == ""
