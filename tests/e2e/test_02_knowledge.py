@@ -1,6 +1,7 @@
 """Edit, add and delete a document: the store holds exactly what the files say, and answers cite it."""
 
 import hashlib
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -152,3 +153,28 @@ def test_a_new_knowledge_base_wakes_training_across_deployments(stack, ingest, t
     run = training.wait_for_new_run(contracts.PREPARE_DAG, known, timeout=240)
     assert run["state"] == "success"
     assert run["run_type"] == "asset_triggered"
+
+
+def test_a_new_folder_is_ingested_by_the_sync_that_follows_it_and_by_one_run(stack, ingest) -> None:
+    folder = stack.content_dir / "knowledge" / "outside"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.md").write_text(f"# Outside {number}\n\nIt rains on day {number} outside.\n")
+    known = ingest.known(contracts.INGEST_DAG)
+    answer = stack.ghostwriter("knowledge", "sync")
+    assert [(item["source"], item["documents"]) for item in answer["changed"]] == [("outside", [0, 3])]
+    assert [run["state"] for run in answer["runs"]] == ["success"]
+    assert len(ingest.known(contracts.INGEST_DAG) - known) == 1
+    assert_store_is_exactly_the_files(stack)
+
+
+def test_a_folder_that_is_gone_takes_its_documents_along_only_when_that_is_accepted(stack) -> None:
+    shutil.rmtree(stack.content_dir / "knowledge" / "outside")
+    uri = contracts.document_uri("outside", "").removesuffix("/")
+    answer = stack.ghostwriter("knowledge", "sync")["knowledge"]
+    assert [removal["uri"] for removal in answer["removals"]] == [uri]
+    assert "3 of 3 documents of `outside` are gone" in answer["removals"][0]["message"]
+    assert len([item for item in iterate_objects(stack) if item["source"] == "outside"]) == 3
+    answer = stack.ghostwriter("knowledge", "sync", "--accept-removals")["knowledge"]
+    assert answer["removals"] == [] and answer["problems"] == []
+    assert_store_is_exactly_the_files(stack)
