@@ -169,7 +169,7 @@ def _start(connection: Connection, accept: Sequence[str], say: Progress) -> str:
             waited = time.monotonic() - began
             if waited >= KNOWN_WITHIN:
                 raise CommandError(
-                    f"{error} `ghostwriter stack logs ingest-dag-processor` says more."
+                    f"{error}; `ghostwriter stack logs ingest-dag-processor` says more."
                 ) from error
             say(f"{error} · {waited:.0f} s")
 

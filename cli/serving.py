@@ -82,7 +82,7 @@ class ServingClient:
         if answer.is_success:
             return answer
         if answer.status_code == 503 and "Retry-After" in answer.headers:
-            raise NotYetError(self._explain(answer))
+            raise NotYetError(self._explain(answer).removeprefix("Serving failed (503): "))
         raise CommandError(self._explain(answer))
 
     def _explain(self, answer: httpx.Response) -> str:

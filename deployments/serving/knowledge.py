@@ -91,9 +91,7 @@ def sync_knowledge(
     while unknown := _find_unknown(ingest, sources):
         if time.monotonic() >= deadline:
             names = ", ".join(f"`{name}`" for name in unknown)
-            raise NotYet(
-                f"Airflow does not know {names} yet: it looks for new folders every half minute. Try again"
-            )
+            raise NotYet(f"Airflow does not know {names} yet: it looks for new folders every half minute")
         time.sleep(poll_seconds)
     # A run that waits for its turn has not looked yet: it will see what this one would.
     queued = [run["dag_run_id"] for run in ingest.list_dag_runs(INGEST_DAG) if run["state"] == "queued"]

@@ -4,10 +4,11 @@ Keeps Weaviate in step with the files in `content/knowledge/<source>/`: only doc
 touched. Each source has its own arm **extract → split → prepare → ingest**, mapped over batches. The order
 makes a crash harmless: write new, verify, delete old, commit the ledger last.
 
-Runs daily, whenever a source's asset is updated (a script, `curl`), and when a person asks for it (`ghostwriter knowledge
-sync`, the desk). Its last task tells the training deployment over REST. Files that can't be used keep their earlier version,
-and so do documents of a source of which more than half is gone at once; **report_problems**, the desk and `ghostwriter
-knowledge status` name them. A source that joins the Dag while a run is at work is left to the next run.
+Runs daily, whenever a source's asset is updated (a script, `curl`), and when a person asks for it
+(`ghostwriter knowledge sync`, the desk). Its last task tells the training deployment over REST. Files that can't be
+used keep their earlier version, and a source of which more than half is gone at once keeps its documents;
+**report_problems**, the desk and `ghostwriter knowledge status` name them. A source that joins the Dag while a run is
+at work is left to the next run.
 """
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, get_current_context, task

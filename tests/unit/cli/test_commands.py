@@ -209,7 +209,7 @@ def test_knowledge_sync_no_wait_asks_and_returns(command: Command, system: FakeS
 def test_knowledge_sync_waits_until_a_new_folder_is_known(command: Command, system: FakeSystem) -> None:
     system.serving.unknown_for = 2
     assert command("knowledge", "sync") == 0
-    assert "does not know `outside` yet" in command.err
+    assert "\nAirflow does not know `outside` yet · " in command.err
     assert len(system.ingest.runs[contracts.INGEST_DAG]) == 1
 
 
