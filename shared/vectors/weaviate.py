@@ -33,7 +33,7 @@ ALPHA = 0.6  # weight of the vector in the hybrid search
 Result = TypeVar("Result")
 
 
-@dataclass(eq=False)
+@dataclass
 class _Connection:
     client: "WeaviateClient"
     users: int = 0
