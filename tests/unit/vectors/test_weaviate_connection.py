@@ -40,6 +40,8 @@ class Client:
         for text in ("one", "two"):
             if self.closed:
                 raise WeaviateClosedClientError()
+            if self not in self.world.up:
+                raise WeaviateConnectionError("gone")
             yield SimpleNamespace(uuid=text, properties={"text": text})
 
     def close(self) -> None:
@@ -158,6 +160,18 @@ def test_a_call_under_which_the_store_is_closed_ends_well_and_closes_the_client(
 ) -> None:
     world.meet = store.close
     assert store.collection_exists()
+    assert [client.closed for client in world.clients] == [1]
+
+
+def test_a_server_that_goes_away_under_a_reader_is_the_ports_own_error(
+    store: WeaviateStore, world: World
+) -> None:
+    chunks = store.iterate()
+    next(chunks)
+    world.up.clear()
+    with pytest.raises(VectorStoreError, match="can't be reached"):
+        next(chunks)
+    store.close()
     assert [client.closed for client in world.clients] == [1]
 
 
