@@ -71,6 +71,7 @@ def test_it_is_ready_only_when_it_takes_connections(server: Postgres) -> None:
 
     data, gate = server.folder / "postgres" / "data", server.folder / "gate"
     with (data / "postgresql.auto.conf").open("a") as file:
+        file.write("hot_standby = off\n")  # as after a crash: no reader before it is through
         file.write(f"restore_command = 'while [ ! -e {gate} ]; do sleep 0.05; done; false'\n")
     (data / "recovery.signal").touch()
     server.launch()

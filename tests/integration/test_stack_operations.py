@@ -1,8 +1,10 @@
-"""What runs is told and stopped by what runs: a stack with a Marquez that only the shell of `make up` knew of.
+"""Up, status, down and clean on a small real stack: one that another shell asks for, and one after a power cut.
 
-Marquez is a stand-in (a `java` that is a small HTTP server), Postgres and supervisor are the real ones.
+Marquez, which only the shell of `make up` knows of, is a stand-in (a `java` that is a small HTTP server); Postgres and
+supervisor are the real ones.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,18 +13,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
+import psycopg2
 import pytest
 
 from stack.config import load_config
 from stack.ports import DEFAULT_PORTS
 from stack.supervisor import STACK_VARIABLE, Supervisor
-from tests.postgres_server import ROOT
+from tests.postgres_server import ROOT, wait_for
 
 # It takes its time to end, as Java does.
 JAVA = """#!{python}
@@ -73,6 +77,17 @@ class Shell:
             except psutil.Error:
                 continue
         return found
+
+
+def kill_at_once(processes: list[psutil.Process]) -> None:
+    family = {member for process in processes for member in (process, *process.children(recursive=True))}
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.suspend()
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(family, timeout=10)
 
 
 def is_free(port: int) -> bool:
@@ -182,3 +197,38 @@ def test_clean_takes_what_runs_with_it(shell: Shell) -> None:
     done = shell.stack("clean", env={**shell.untold, "YES": "1"})
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert shell.list_processes() == [] and not (shell.folder / "s").exists()
+
+
+def test_the_first_start_after_a_power_cut_waits_for_the_database(shell: Shell) -> None:
+    """All is killed at once; Postgres then listens for as long as it recovers: here until a gate is opened."""
+    shell.up()
+    config = load_config(shell.told)
+    password = config.secret("ledger_db_password")
+    dsn = f"postgresql://ledger:{password}@127.0.0.1:{config.ports['POSTGRES_PORT']}/ledger"
+    with closing(psycopg2.connect(dsn)) as connection:
+        cursor = connection.cursor()
+        cursor.execute(
+            "create table load as select n, repeat('x', 500) as text from generate_series(1, 20000) n"
+        )
+        connection.commit()
+        cursor.execute("update load set text = repeat('y', 500)")  # in the middle of a transaction
+        kill_at_once(shell.list_processes())
+    assert shell.list_processes() == []
+
+    data, gate = config.state_dir / "postgres" / "data", shell.folder / "gate"
+    with (data / "postgresql.auto.conf").open("a") as file:
+        file.write("hot_standby = off\n")  # as after a crash: no reader before it is through
+        file.write(f"restore_command = 'while [ ! -e {gate} ]; do sleep 0.05; done; false'\n")
+    (data / "recovery.signal").touch()
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(shell.stack, "up", "--only", "marquez", env=shell.told)
+        wait_for(lambda: start.done() or not is_free(config.ports["POSTGRES_PORT"]), seconds=60)
+        log = config.logs_dir / "postgres.log"
+        # It has refused somebody: the probe, or whoever did not wait for it.
+        wait_for(lambda: start.done() or "the database system is starting up" in log.read_text(), seconds=60)
+        gate.touch()
+        done = start.result(timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("select count(*), max(text) = repeat('x', 500) from load")
+        assert cursor.fetchone() == (20000, True)
