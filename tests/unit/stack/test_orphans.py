@@ -24,6 +24,7 @@ child = subprocess.Popen([sys.executable, "-c", {SLEEP!r}], stdout=subprocess.PI
 child.stdout.readline()
 {SLEEP}
 """
+GRANDPARENT = PARENT.replace(repr(SLEEP), repr(PARENT))
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
 POLITE = f"""
 import os, pathlib, signal, sys
@@ -77,10 +78,11 @@ def get_dead(spawn: Spawn) -> psutil.Process:
 
 
 def test_a_snapshot_has_each_root_and_all_below_it(spawn: Spawn) -> None:
-    dead, parent, other = get_dead(spawn), spawn(PARENT), spawn()
+    dead, grandparent, other = get_dead(spawn), spawn(GRANDPARENT), spawn()
+    (parent,) = grandparent.children()
     (child,) = parent.children()
-    found = orphans.snapshot([dead.pid, parent.pid, other.pid])
-    assert found == born(parent) | born(child) | born(other)
+    found = orphans.snapshot([dead.pid, grandparent.pid, other.pid])
+    assert found == born(grandparent) | born(parent) | born(child) | born(other)
 
 
 def test_what_is_remembered_is_recalled_while_it_lives(stack_config: StackConfig, spawn: Spawn) -> None:
