@@ -86,7 +86,7 @@ class OpenAiLlm(Llm):
             return [model.id for model in self.client.models.list()]
 
     def knows_model(self, model: str) -> bool:
-        from openai import NotFoundError
+        from openai import BadRequestError, NotFoundError
 
         if not model:  # a version that someone registered by hand
             return False
@@ -102,7 +102,16 @@ class OpenAiLlm(Llm):
             raise LlmError(
                 f"{self._base_url} lists no model at all: it can't say whether there is {model!r}."
             )
-        return model in known
+        if model in known:
+            return True
+        with self._explained():  # not every provider lists its fine-tuned models: a word from it settles that
+            try:
+                self.client.chat.completions.create(
+                    model=model, messages=[{"role": "user", "content": "Hello"}], max_completion_tokens=1
+                )
+                return True
+            except (NotFoundError, BadRequestError):
+                return False
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -1,11 +1,13 @@
 """What the port of language models promises, kept by the fake and by the OpenAI client against our own server."""
 
+import json
 import math
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,44 @@ def test_the_provider_says_which_models_it_knows(llm: Llm) -> None:
     assert llm.knows_model(MODEL)
     assert not llm.knows_model("ft:lost:with-the-state")
     assert not llm.knows_model("")
+
+
+@pytest.fixture
+def quiet_provider() -> Iterator[str]:
+    """A provider that writes with `tuned`, lists only `base`, and has no page for one model."""
+
+    class Provider(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(
+                200 if self.path == "/v1/models" else 404, {"data": [{"id": "base"}], "object": "list"}
+            )
+
+        def do_POST(self) -> None:
+            model = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"]
+            self.answer(200 if model == "tuned" else 404, {"id": "c", "choices": []})
+
+        def answer(self, status: int, body: dict[str, object]) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Provider) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        server.shutdown()
+
+
+def test_a_model_that_a_provider_does_not_list_is_known_if_it_writes(quiet_provider: str) -> None:
+    llm = OpenAiLlm(quiet_provider, KEY, max_retries=0)
+    assert llm.knows_model("base")
+    assert llm.knows_model("tuned")
+    assert not llm.knows_model("lost")
 
 
 @pytest.mark.parametrize(
