@@ -29,7 +29,8 @@ class ContextTooLongError(EngineError):
         self.limit, self.prompt_tokens, self.max_tokens = limit, prompt_tokens, max_tokens
         asked = f" and {max_tokens} tokens of completion were asked for" if max_tokens else ""
         super().__init__(
-            f"This model's context is {limit} tokens, but the input has {prompt_tokens}{asked}. Shorten the input."
+            f"This model's context is {limit} tokens, but the input has {prompt_tokens}{asked}. "
+            "Shorten the input, or raise GHOSTWRITER_LLM_MAX_MODEL_LEN up to what the model can."
         )
 
 
