@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from deployments.serving.desk import Desk
 from deployments.serving.lineage import SpoolRunLog
 from deployments.serving.models import ModelChooser
+from deployments.serving.sign_in import SignIns
 from deployments.serving.writer import Writer
 from shared import contracts
 from shared.ledger.models import (
@@ -113,6 +114,8 @@ class FakeWorld:
     sessions: sessionmaker[Session]
     spool: Path
     voice_file: Path
+    password: str = PASSWORD
+    seconds: float = 0.0  # the clock of who signs in
 
 
 def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = None) -> FakeWorld:
@@ -149,8 +152,7 @@ def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = N
         sessions=sessions,
         ingest=airflow,
         knowledge_dir=knowledge_dir,
-        admin_user="admin",
-        read_admin_password=lambda: PASSWORD,
+        sign_ins=SignIns("admin", lambda: world.password, lambda: world.seconds),
         endpoints={"nowhere": ("127.0.0.1", 9)},
         links={"MLflow": "http://127.0.0.1:5001"},
     )

@@ -20,6 +20,7 @@ def main() -> None:
 
     from deployments.serving.app import create_app
     from deployments.serving.composition import build_desk
+    from shared.admission import ExposedError, check_exposure
     from shared.settings import get_settings
     from shared.voice import VoiceError
 
@@ -28,6 +29,8 @@ def main() -> None:
 
         host: str = "127.0.0.1"
         port: int = Field(default=7860, ge=1, le=65535)
+        # Whose X-Forwarded-* headers count (addresses, comma-separated); else anyone may say who they are.
+        trusted_proxies: str = ""
 
     settings, address = get_settings(), Address()
     logging.basicConfig(
@@ -35,8 +38,10 @@ def main() -> None:
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
+        password = settings.secrets.admin_password.get_secret_value()
+        check_exposure(address.host, password, "set the secret `admin_password`, or listen on 127.0.0.1.")
         desk = build_desk(settings)
-    except VoiceError as error:
+    except (VoiceError, ExposedError) as error:
         sys.exit(f"serving: {error}")
     uvicorn.run(
         create_app(desk),
@@ -44,6 +49,7 @@ def main() -> None:
         port=address.port,
         log_level="warning",
         timeout_graceful_shutdown=5,
+        forwarded_allow_ips=address.trusted_proxies,
     )
 
 

@@ -4,14 +4,13 @@ Handlers read the request, call and answer; they know no rule and no page.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -26,6 +25,7 @@ from deployments.serving.errors import (
     ServingError,
     Unavailable,
 )
+from deployments.serving.gate import add_gate
 from deployments.serving.health import check_endpoints
 from deployments.serving.knowledge import KNOWN_WITHIN, describe_knowledge
 from deployments.serving.lineage import read_graph
@@ -77,9 +77,10 @@ class SyncRequest(BaseModel):
     accept_removals: list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = Field([], max_length=1000)
 
 
-def create_api(desk: Desk) -> FastAPI:
-    """The application without its pages. Its docs pages stay off: they would load scripts from elsewhere."""
+def create_api(desk: Desk, page_files: Iterable[str] = ()) -> FastAPI:
+    """The application without its pages, behind its gate. Docs pages stay off: they would load foreign scripts."""
     app = FastAPI(title="Ghostwriter", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    add_gate(app, desk.sign_ins, page_files)
     app.add_exception_handler(ServingError, _answer_serving_error)
     app.add_exception_handler(SQLAlchemyError, lambda _request, _error: _error_answer(503, _LEDGER_DOWN))
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
@@ -95,17 +96,7 @@ def create_api(desk: Desk) -> FastAPI:
 
 
 def _make_routes(desk: Desk) -> APIRouter:
-    basic = HTTPBasic(auto_error=False, realm="Ghostwriter")
-
-    def sign_in(
-        request: Request, credentials: Annotated[HTTPBasicCredentials | None, Depends(basic)]
-    ) -> None:
-        if credentials is None or not desk.check_login(credentials.username, credentials.password):
-            message = f"Wrong or no user and password: sign in as {desk.admin_user!r} (HTTP Basic)."
-            raise HTTPException(401, message, {"WWW-Authenticate": 'Basic realm="Ghostwriter"'})
-        request.state.user = credentials.username
-
-    router = APIRouter(prefix="/api", dependencies=[Depends(sign_in)])
+    router = APIRouter(prefix="/api")
 
     @router.post("/posts", response_model=None)
     def write_post(request: PostRequest, user: User, stream: bool = False) -> Response | dict[str, Any]:

@@ -9,6 +9,7 @@ from deployments.serving.desk import Desk
 from deployments.serving.health import read_endpoint
 from deployments.serving.lineage import SpoolRunLog
 from deployments.serving.models import ModelChooser
+from deployments.serving.sign_in import SignIns
 from deployments.serving.writer import Writer
 from shared.airflow import AirflowApi
 from shared.ledger.sessions import create_sessions
@@ -62,8 +63,7 @@ def build_desk(settings: Settings) -> Desk:
             secrets.ingest_service_password.get_secret_value(),
         ),
         knowledge_dir=settings.content_dir / "knowledge",
-        admin_user=settings.admin_user,
-        read_admin_password=lambda: settings.secrets.admin_password.get_secret_value(),
+        sign_ins=SignIns(settings.admin_user, lambda: settings.secrets.admin_password.get_secret_value()),
         endpoints={
             "postgres": read_endpoint(settings.ledger_url),
             "weaviate": (settings.weaviate_host, settings.weaviate_port),

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.serving.errors import BadRequest, Unavailable
 from deployments.serving.knowledge import KNOWN_WITHIN, Ingest, sync_knowledge
+from deployments.serving.sign_in import SignIns
 from deployments.serving.writer import Writer
 from shared.contracts import SOURCE_NAME_RULE, is_source_name, source_asset
 from shared.llm.port import Llm
@@ -40,17 +41,9 @@ class Desk:
     sessions: sessionmaker[Session]
     ingest: Ingest
     knowledge_dir: Path
-    admin_user: str
-    read_admin_password: Callable[[], str]
+    sign_ins: SignIns
     endpoints: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # what `/health` looks at
     links: Mapping[str, str] = field(default_factory=dict)  # other pages, shown at the foot
-
-    def check_login(self, user: str, password: str) -> bool:
-        """In constant time, and never for an empty password."""
-        expected = self.read_admin_password()
-        same_user = secrets.compare_digest(user.encode(), self.admin_user.encode())
-        same_password = secrets.compare_digest(password.encode(), expected.encode())
-        return bool(expected) and same_user and same_password
 
     def draw_picture(self, topic: str) -> bytes:
         """A picture for a post on this topic, in the voice's style. Raises LlmError and ServingError."""

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from shared import contracts
 from shared.ledger.models import Feedback, Post
+from shared.llm.port import LlmError
 from tests.fake_desk import (
     PASSWORD,
     TUNED_ANSWER,
@@ -77,14 +78,17 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     page.set_default_timeout(20_000)
     requested: list[str] = []
     errors: list[str] = []
+    missing: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("response", lambda answer: missing.append(answer.url) if answer.status == 404 else None)
     page.goto(url)
     yield page
     page.close()
     own = (url, "data:", "blob:")
     assert [item for item in requested if not item.startswith(own)] == [], "the pages must need no internet"
     assert errors == []
+    assert missing == [], "the gate refuses what the pages need"
 
 
 def sign_in(page: Page, password: str = PASSWORD) -> None:
@@ -128,6 +132,71 @@ def test_post_with_sources_rating_picture_and_audit(page: Page, world: FakeWorld
     page.get_by_role("tab", name="Posts").click()
     page.locator("#gw-posts").get_by_text("asset event").locator("visible=true").first.click()
     expect(page.locator("#gw-post")).to_contain_text(post_id)
+
+
+TRICKY = (
+    "A **bold** claim <b>x</b> &amp; ![p](http://192.0.2.1/p.png) <img src=http://192.0.2.2/t.png onerror=alert(1)>\n\n"
+    "    indented [link](javascript:alert(1)) $$x$$ `code` ${1+1} {{value}}\n<think>kept</think> ```\n<"
+)
+
+
+def test_a_post_is_shown_and_copied_as_the_text_it_is(
+    page: Page, url: str, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        world.llm, "stream_chat", lambda *_, **__: (part for part in (TRICKY[:60], TRICKY[60:]))
+    )
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
+    sign_in(page)
+    topic = "asset ![t](http://192.0.2.3/t.png) <img src=http://192.0.2.4/t.png>"
+    post_id = write(page, topic)
+    said = page.locator("#gw-chat .gw-said")
+    assert said.all_text_contents() == [topic, TRICKY]
+    page.locator("#gw-chat .gw-assistant .gw-copy").click()
+    expect(page.locator("#gw-chat .gw-assistant .gw-copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == TRICKY
+    page.get_by_role("tab", name="Posts").click()
+    page.locator("#gw-posts").get_by_text("![t]").locator("visible=true").first.click()
+    expect(page.locator("#gw-post")).to_contain_text(post_id)
+    assert page.locator("#gw-post .gw-text").text_content() == TRICKY
+    expect(page.locator("#gw-post")).to_contain_text(topic)
+    assert page.locator("#gw-chat img, #gw-post img, #gw-posts img, #gw-sources img").count() == 0
+
+
+def test_an_error_quotes_what_was_typed_as_text(page: Page) -> None:
+    sign_in(page)
+    page.locator("#gw-model input").fill("<img src=http://192.0.2.5/m.png>")
+    page.locator("#gw-model input").press("Enter")
+    page.locator("#gw-topic").get_by_role("textbox").fill("asset event")
+    page.locator("#gw-write").click()
+    expect(page.locator("#gw-chat")).to_contain_text("There is no model '<img src=http://192.0.2.5/m.png>'")
+
+
+def test_a_message_beside_the_page_is_text_too(
+    page: Page, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise LlmError("refused: <img src=http://192.0.2.6/e.png> & <b>more</b>")
+
+    sign_in(page)
+    write(page, "asset event")
+    monkeypatch.setattr(world.llm, "draw", fail)
+    page.locator("#gw-draw").click()
+    expect(page.get_by_text("refused: <img src=http://192.0.2.6/e.png> & <b>more</b>")).to_be_visible()
+
+
+def test_a_changed_password_ends_what_is_open(
+    page: Page, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(page)
+    write(page, "asset event")
+    page.locator("#gw-topic").get_by_role("textbox").fill("asset event")
+    monkeypatch.setattr(world, "password", "ä new one")
+    page.locator("#gw-write").click()
+    expect(page.get_by_text("You are not signed in, or no longer")).to_be_visible()
+    page.reload()
+    sign_in(page, "ä new one")
+    expect(page.locator("#gw-topic")).to_be_visible()
 
 
 def test_bad_topic_and_unknown_model_are_explained(page: Page) -> None:

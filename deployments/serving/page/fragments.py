@@ -3,6 +3,7 @@
 It knows no Gradio; every value is escaped here and nowhere else.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from html import escape
@@ -46,9 +47,28 @@ def show_model(
     return f'<div class="gw-line">{" · ".join(parts)}</div>'
 
 
-def show_text(text: str) -> str:
-    """Text for a chat, which reads Markdown: whatever looks like HTML there is shown, not obeyed."""
-    return text.replace("<", "&lt;")
+def show_chat(messages: Sequence[tuple[str, str]]) -> str:
+    """Bubbles of who ("user" or "assistant") said what: plain text, its lines kept, nothing in it obeyed."""
+    if not messages:
+        return (
+            '<div class="gw-chat gw-empty"><h3>What should the post be about?</h3>'
+            "<p>Type a topic below, or take one of the suggestions.</p></div>"
+        )
+    bubbles = (
+        f'<article class="gw-bubble gw-{who}"><div class="gw-said">{escape(text)}</div>'
+        '<button class="gw-copy" type="button">Copy</button></article>'
+        for who, text in messages
+    )
+    return f'<div class="gw-chat" role="log">{"".join(bubbles)}</div>'
+
+
+def show_picture(png: bytes) -> str:
+    """A picture with a link to keep it; it travels in the page, since no file of the desk is served."""
+    address = f"data:image/png;base64,{b64encode(png).decode()}"
+    return (
+        f'<figure class="gw-picture"><img src="{address}" alt="Picture for the post">'
+        f'<figcaption><a href="{address}" download="post.png">Download</a></figcaption></figure>'
+    )
 
 
 def show_post(text: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 
 from deployments.serving.desk import Desk
+from deployments.serving.gate import STATIC_PATH
 from deployments.serving.lineage import read_graph
 from deployments.serving.page.problems import explained
 
-STATIC_PATH = "/desk/static"
 _SCRIPTS = ("cytoscape.min.js", "cytoscape-dagre.min.js", "lineage.js")
 _LEGEND = (
     '<div class="gw-legend"><span class="gw-dot gw-dataset"></span> dataset'

@@ -5,6 +5,7 @@ It knows no page.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 
 import gradio as gr
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,8 +20,11 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (ServingError, LlmError) as error:
-        raise gr.Error(str(error), duration=15, print_exception=False) from error
+        raise show_problem(str(error)) from error
     except SQLAlchemyError as error:
-        raise gr.Error(
-            "The ledger (Postgres) can't be reached.", duration=15, print_exception=False
-        ) from error
+        raise show_problem("The ledger (Postgres) can't be reached.") from error
+
+
+def show_problem(message: str) -> gr.Error:
+    """To be raised; plain text, of which Gradio would obey the HTML."""
+    return gr.Error(escape(message, quote=False), duration=15, print_exception=False)

@@ -16,7 +16,7 @@ from deployments.serving.desk import Desk
 from deployments.serving.errors import ServingError
 from deployments.serving.models import MODEL_CHOICES
 from deployments.serving.page import fragments
-from deployments.serving.page.problems import explained
+from deployments.serving.page.problems import explained, show_problem
 from deployments.serving.posts import describe_model, record_feedback
 from deployments.serving.writer import MAX_TOPIC_CHARACTERS, Finished, Piece, Sources
 from shared.prompt import PROMPT_VERSION
@@ -30,17 +30,31 @@ _MODEL_LABELS = {
 }
 _MODEL_HINT = "Or type a version number. While there is no champion, the base model writes."
 _ICONS = Path(__file__).parent.parent / "static"
-_PLACEHOLDER = "### What should the post be about?\nType a topic below, or take one of the suggestions."
+KEPT_MESSAGES = 100  # of a chat; the Posts page has every post
+_ON_LOAD = """
+element.addEventListener("click", async (event) => {
+  const button = event.target.closest(".gw-copy");
+  if (!button) return;
+  const said = button.parentElement.querySelector(".gw-said");
+  try { await navigator.clipboard.writeText(said.textContent); button.textContent = "Copied"; }
+  catch { getSelection().selectAllChildren(said); }  // no clipboard over plain HTTP: at least it is selected
+});
+"""
+
+Message = tuple[str, str]  # who, and what: "user" or "assistant", and plain text
 
 
 def build_write_tab(desk: Desk) -> None:
     """Lay out the page and tie its events; call inside a Tab."""
+    # The chat is kept here and only shown on the page: what a browser sends back as its chat is never read.
+    # It is no gr.Chatbot: that one obeys HTML in a text, also where it is told to leave Markdown alone.
+    history: gr.State = gr.State([])
     post_id, topic_of_post = gr.State(""), gr.State("")
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=360):
-            chat = gr.Chatbot(
-                show_label=False, height=430, placeholder=_PLACEHOLDER, layout="bubble", buttons=["copy"],
-                elem_id="gw-chat", feedback_options=None, allow_tags=False,
+            chat = gr.HTML(
+                fragments.show_chat([]), js_on_load=_ON_LOAD, autoscroll=True, min_height=430, max_height=430,
+                elem_id="gw-chat", elem_classes="gw-bare",
             )  # fmt: skip
             with gr.Row(equal_height=True):
                 topic = gr.Textbox(
@@ -74,9 +88,7 @@ def build_write_tab(desk: Desk) -> None:
             thanks = gr.HTML(elem_id="gw-thanks", elem_classes="gw-bare")
             gr.Markdown("#### Sources")
             sources = gr.HTML(fragments.show_sources([]), elem_id="gw-sources", elem_classes="gw-bare")
-            picture = gr.Image(
-                show_label=False, visible=False, interactive=False, elem_id="gw-picture", buttons=["download"]
-            )
+            picture = gr.HTML(visible=False, elem_id="gw-picture", elem_classes="gw-bare")
             with gr.Accordion(
                 "Where this post comes from", open=False, visible=False, elem_id="gw-audit"
             ) as chain:
@@ -84,6 +96,7 @@ def build_write_tab(desk: Desk) -> None:
 
     shown = [
         chat,
+        history,
         sources,
         line,
         post_id,
@@ -98,21 +111,17 @@ def build_write_tab(desk: Desk) -> None:
         topic,
     ]
 
-    def run(
-        asked: str, choice: str, history: list[dict[str, Any]], request: gr.Request
-    ) -> Iterator[dict[Any, Any]]:
-        history = [
-            *history,
-            {
-                "role": "user",
-                "content": fragments.show_text(asked.strip()[:MAX_TOPIC_CHARACTERS]) or "(no topic)",
-            },
-        ]
-        answer = {"role": "assistant", "content": "Looking for sources …"}
+    def show(*messages: Message) -> dict[Any, Any]:
+        return {chat: fragments.show_chat(messages), history: list(messages)}
+
+    def run(asked: str, choice: str, before: list[Message], request: gr.Request) -> Iterator[dict[Any, Any]]:
+        question = ("user", asked.strip()[:MAX_TOPIC_CHARACTERS] or "(no topic)")
+        messages = [*before[1 - KEPT_MESSAGES :], question]
         yield {
-            chat: [*history, answer], sources: fragments.show_sources([]), post_id: "",
+            **show(*messages, _answer("Looking for sources …")),
+            sources: fragments.show_sources([]), post_id: "",
             line: "", thanks: "",
-            actions: gr.update(visible=False), picture: gr.update(visible=False, value=None),
+            actions: gr.update(visible=False), picture: gr.update(visible=False, value=""),
             chain: gr.update(visible=False, open=False), audit: "", topic: "",
             write: gr.update(visible=False), stop: gr.update(visible=True),
         }  # fmt: skip
@@ -136,13 +145,13 @@ def build_write_tab(desk: Desk) -> None:
                             for h in event.chunks
                         ]
                         yield {
-                            chat: [*history, {**answer, "content": "Reading, then writing …"}],
+                            **show(*messages, _answer("Reading, then writing …")),
                             sources: fragments.show_sources(cards),
                             line: fragments.show_model(described, PROMPT_VERSION) + note,
                         }
                     case Piece():
                         text += event.text
-                        yield {chat: [*history, {**answer, "content": fragments.show_text(text)}]}
+                        yield show(*messages, _answer(text))
                     case Finished():
                         post = event.post
                         note = fragments.show_note(event.model.note) if event.model.note else ""
@@ -150,26 +159,23 @@ def build_write_tab(desk: Desk) -> None:
                             describe_model(post), post.prompt_version, post.seconds, post.id
                         )
                         yield {
-                            chat: [*history, {**answer, "content": fragments.show_text(post.text)}], line: about + note,
+                            **show(*messages, _answer(post.text)), line: about + note,
                             post_id: post.id,
                             topic_of_post: post.topic, actions: gr.update(visible=True),
                             chain: gr.update(visible=True), **buttons,
                         }  # fmt: skip
         except ServingError as error:
-            yield {
-                chat: [*history, {**answer, "content": f"**Not written.** {error}"}],
-                **hide_line,
-                **buttons,
-            }
+            yield {**show(*messages, _answer(f"Not written. {error}")), **hide_line, **buttons}
         except Exception:
             log.exception("a post failed in a way nobody foresaw")
-            message = "**Not written.** Something went wrong that nobody foresaw; the log of serving has the details."
-            yield {chat: [*history, {**answer, "content": message}], **hide_line, **buttons}
+            message = (
+                "Not written. Something went wrong that nobody foresaw; the log of serving has the details."
+            )
+            yield {**show(*messages, _answer(message)), **hide_line, **buttons}
 
-    def stopped(history: list[dict[str, Any]]) -> dict[Any, Any]:
-        history = [*history, {"role": "assistant", "content": "Stopped; nothing was recorded."}]
+    def stopped(messages: list[Message]) -> dict[Any, Any]:
         return {
-            chat: history,
+            **show(*messages, _answer("Stopped; nothing was recorded.")),
             write: gr.update(visible=True),
             stop: gr.update(visible=False),
             line: "",
@@ -182,17 +188,12 @@ def build_write_tab(desk: Desk) -> None:
         return fragments.show_note(f"Thank you: {name} recorded.")
 
     def paint(subject: str) -> Any:
-        from PIL import Image, UnidentifiedImageError
-
         with explained():
             drawn = desk.draw_picture(subject)
         try:
-            image = Image.open(BytesIO(drawn))
-            image.load()
-        except (UnidentifiedImageError, OSError) as error:
-            message = f"The image model answered with {len(drawn)} bytes that are no picture."
-            raise gr.Error(message, duration=15, print_exception=False) from error
-        return gr.update(value=image, visible=True)
+            return gr.update(value=fragments.show_picture(_read_png(drawn)), visible=True)
+        except ValueError as error:
+            raise show_problem(str(error)) from error
 
     def explain(identifier: str) -> str:
         with explained(), desk.sessions() as session:
@@ -205,14 +206,30 @@ def build_write_tab(desk: Desk) -> None:
         return rate(identifier, -1, request)
 
     writing = gr.on(
-        [write.click, topic.submit], run, [topic, model, chat], shown, concurrency_limit=4, show_progress="hidden",
+        [write.click, topic.submit], run, [topic, model, history], shown, concurrency_limit=4, show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip
     # Only when the writing has ended: its last update would else come after, and hide what this one says.
     stop.click(None, cancels=[writing], api_visibility="private").then(
-        stopped, chat, [chat, write, stop, line], api_visibility="private"
+        stopped, history, [chat, history, write, stop, line], api_visibility="private"
     )
     up.click(thumb_up, post_id, thanks, api_visibility="private")
     down.click(thumb_down, post_id, thanks, api_visibility="private")
     draw.click(paint, topic_of_post, picture, concurrency_limit=2, api_visibility="private")
     chain.expand(explain, post_id, audit, api_visibility="private")
+
+
+def _answer(text: str) -> Message:
+    return "assistant", text
+
+
+def _read_png(drawn: bytes) -> bytes:
+    """The picture as PNG, whatever the image model sent. Raises ValueError for what is no picture."""
+    from PIL import Image, UnidentifiedImageError
+
+    out = BytesIO()
+    try:
+        Image.open(BytesIO(drawn)).convert("RGB").save(out, "PNG")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"The image model answered with {len(drawn)} bytes that are no picture.") from error
+    return out.getvalue()

@@ -5,6 +5,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from deployments.serving.api import NOTE_HEADER, create_api
+from deployments.serving.gate import API_BYTES
 from shared import contracts
 from shared.ledger.models import Feedback
 from shared.llm.port import LlmError
@@ -36,6 +37,24 @@ def test_without_the_password_nothing_is_told(
     answer = client.get(path)
     assert answer.status_code == 401
     assert "Basic" in answer.headers["WWW-Authenticate"]
+    assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("auth", [None, ("admin", "wrong")])
+def test_nothing_of_a_body_is_read_before_the_password(
+    client: TestClient, auth: tuple[str, str] | None
+) -> None:
+    client.auth = auth
+    assert client.post("/api/posts", content=b"no JSON").status_code == 401
+    assert (
+        client.post("/api/posts", headers={"Content-Length": str(60 << 20)}, content=b"{").status_code == 401
+    )
+    assert client.post("/api/knowledge/sync", content=b"x" * (API_BYTES + 1)).status_code == 401
+
+
+def test_a_body_that_is_too_long_is_refused(client: TestClient) -> None:
+    answer = client.post("/api/posts", json={"topic": "x" * API_BYTES})
+    assert answer.status_code == 413
     assert answer.json()["error"]["message"]
 
 

@@ -1,6 +1,6 @@
 """Pieces of the pages: what they show, and that nothing of it is taken for markup."""
 
-from deployments.serving.page.fragments import show_problems, show_removals, show_text
+from deployments.serving.page.fragments import show_problems, show_removals
 
 
 def test_files_that_cannot_be_used_are_shown_with_what_to_do() -> None:
@@ -14,10 +14,6 @@ def test_files_that_cannot_be_used_are_shown_with_what_to_do() -> None:
 
 def test_nothing_is_shown_where_every_file_can_be_used() -> None:
     assert show_problems([]) == ""
-
-
-def test_a_chat_shows_html_instead_of_obeying_it() -> None:
-    assert show_text('R&D says "<img src=x>"') == 'R&D says "&lt;img src=x>"'
 
 
 def test_removals_that_wait_are_shown_with_the_way_out() -> None:
