@@ -17,6 +17,7 @@ from cli.output import CommandError, JsonOption, Progress, print_json, print_tab
 from cli.runs import Run, follow_run, read_run, require_success, wait_for_new_runs
 from cli.serving import NotYetError
 from shared import contracts
+from shared.times import show_time
 
 app = typer.Typer(help="The knowledge base.", no_args_is_help=True)
 TimeoutOption = Annotated[float, typer.Option(min=1, help="Give up waiting after this many seconds.")]
@@ -206,16 +207,20 @@ def print_knowledge(knowledge: dict[str, Any]) -> None:
     print_table(
         ["Source", "Documents", "Chunks", "Changed"],
         [
-            (item["source"], item["documents"], item["chunks"], item["changed"])
+            (item["source"], item["documents"], item["chunks"], show_time(item["changed"]))
             for item in knowledge["sources"]
         ],
     )
-    last = knowledge["last_ingest"]
-    when = f", from run {last['run']} at {last['at']}" if last else ""
+    change, last = knowledge["last_change"], knowledge["last_ingest"]
+    when = f", from run {change['run']} at {show_time(change['at'])}" if change else ""
     typer.echo(
         f"\nVersion {knowledge['version'] or '–'}: "
         f"{knowledge['documents']} documents, {knowledge['chunks']} chunks{when}"
     )
+    if last:
+        typer.echo(f"Last ingestion: run {last['run']}, {last['state']}, at {show_time(last['at'])}")
+    for note in knowledge["notes"]:
+        typer.echo(note)
 
 
 def print_problems(knowledge: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import typer
 from cli.connection import get_connection
 from cli.output import CommandError, JsonOption, print_json, print_table
 from shared.registry.port import ModelVersion
+from shared.times import show_time, write_time
 
 app = typer.Typer(help="The models and what they scored.", no_args_is_help=True)
 
@@ -32,7 +33,7 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
                 ", ".join(version.aliases),
                 version.training_set[:12],
                 _describe_scores(version),
-                f"{version.created:%Y-%m-%d %H:%M}",
+                show_time(version.created, seconds=False),
             )
             for version in versions
         ],
@@ -59,7 +60,11 @@ def show_model(
     if as_json:
         print_json(shown)
         return
-    shown |= {"aliases": ", ".join(found.aliases), "scores": _describe_scores(found)}
+    shown |= {
+        "aliases": ", ".join(found.aliases),
+        "scores": _describe_scores(found),
+        "created": show_time(found.created),
+    }
     print_table(["", ""], [(name.replace("_", " "), value) for name, value in shown.items()])
 
 
@@ -70,7 +75,7 @@ def describe_version(version: ModelVersion) -> dict[str, Any]:
         "aliases": list(version.aliases),
         "training_set": version.training_set,
         "scores": dict(version.scores),
-        "created": version.created.isoformat(timespec="seconds"),
+        "created": write_time(version.created),
     }
 
 

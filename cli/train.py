@@ -14,6 +14,7 @@ from cli.output import CommandError, JsonOption, Progress, print_json, print_tab
 from cli.runs import Run, read_run, require_success, wait_for_new_runs
 from cli.training_progress import explain_end, require_no_blocker
 from shared import contracts
+from shared.times import show_time
 
 app = typer.Typer(help="The training pipeline.", no_args_is_help=True)
 CHAIN = (contracts.PREPARE_DAG, contracts.FINE_TUNE_DAG, contracts.PROMOTE_DAG)
@@ -66,7 +67,7 @@ def show_status(ctx: typer.Context, as_json: JsonOption = False) -> None:
     print_table(
         ["Dag", "State", "Start", "End", "Run"],
         [
-            (run["dag_id"], run["state"], _shorten(run["start"]), _shorten(run["end"]), run["run_id"])
+            (run["dag_id"], run["state"], show_time(run["start"]), show_time(run["end"]), run["run_id"])
             for run in status["dag_runs"]
         ],
         wide=True,
@@ -139,7 +140,3 @@ def _print_champion(connection: Connection) -> None:
     for alias in (contracts.CHAMPION_ALIAS, contracts.CHALLENGER_ALIAS):
         version = connection.registry.get_by_alias(alias)
         typer.echo(f"{alias}: {f'version {version.version}' if version else 'none'}")
-
-
-def _shorten(stamp: str | None) -> str:
-    return stamp[:19].replace("T", " ") if stamp else "–"

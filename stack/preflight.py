@@ -127,6 +127,6 @@ def hold_lock(path: Path, what: str) -> Iterator[None]:
                 f"{holder} is at work on this stack: wait for it to end, or stop it with Ctrl-C there"
             ) from None
         file.truncate(0)
-        file.write(f"`{what}` (pid {os.getpid()}, since {time.strftime('%H:%M:%S')})")
+        file.write(f"`{what}` (pid {os.getpid()}, since {time.strftime('%H:%M:%S', time.gmtime())} UTC)")
         file.flush()
         yield

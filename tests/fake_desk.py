@@ -75,13 +75,15 @@ class RecordingAirflow:
             raise RuntimeError("ingest can't be reached")
         return ["plan", "commit", *(f"{source}.extract" for source in self.known)]
 
-    def list_dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
-        return list(reversed(self.runs))
-
     def trigger(self, dag_id: str, conf: Mapping[str, Any], *, run_id: str) -> str:
         self.events.append((dag_id, dict(conf)))
         self.runs.append({"dag_run_id": run_id, "state": "running"})
         return run_id
+
+    def list_dag_runs(self, dag_id: str) -> list[dict[str, Any]]:
+        if self.down:
+            raise RuntimeError("ingest can't be reached")
+        return list(reversed(self.runs))
 
 
 class BrokenRegistry(FakeRegistry):

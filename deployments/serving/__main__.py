@@ -6,6 +6,7 @@ It knows no route; `GHOSTWRITER_SERVING_HOST` and `GHOSTWRITER_SERVING_PORT` say
 import logging
 import os
 import sys
+import time
 
 # Gradio reads these when it is imported, and would call home otherwise.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -33,8 +34,12 @@ def main() -> None:
         trusted_proxies: str = ""
 
     settings, address = get_settings(), Address()
+    logging.Formatter.converter = time.gmtime  # UTC, as everywhere
     logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=settings.log_level,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%SZ",
+        stream=sys.stderr,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:

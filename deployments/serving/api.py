@@ -27,7 +27,7 @@ from deployments.serving.errors import (
 )
 from deployments.serving.gate import add_gate
 from deployments.serving.health import check_endpoints
-from deployments.serving.knowledge import KNOWN_WITHIN, describe_knowledge
+from deployments.serving.knowledge import KNOWN_WITHIN
 from deployments.serving.lineage import read_graph
 from deployments.serving.posts import describe_post, list_posts, record_feedback
 from deployments.serving.writer import Event, Finished, Piece, Sources
@@ -127,8 +127,7 @@ def _make_routes(desk: Desk) -> APIRouter:
 
     @router.get("/knowledge")
     def get_knowledge() -> dict[str, Any]:
-        with desk.sessions() as session:
-            return describe_knowledge(session)
+        return desk.describe_knowledge()
 
     @router.post("/knowledge/sync", status_code=202)
     def start_sync(

@@ -3,7 +3,6 @@
 It knows no page; the reverse walk belongs to another module.
 """
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -13,6 +12,7 @@ from deployments.serving.posts import get_post
 from shared.contracts import BASE_ALIAS
 from shared.ledger.models import DocumentVersion, FineTuningJob, Post, PostSource, TrainingSet
 from shared.registry.port import ModelRegistry, ModelVersion, RegistryError
+from shared.times import write_time
 
 
 def audit_post(session: Session, registry: ModelRegistry, post_id: str) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def audit_post(session: Session, registry: ModelRegistry, post_id: str) -> dict[
     return {
         "post_id": post.id,
         "topic": post.topic,
-        "created": _stamp(post.created_at),
+        "created": write_time(post.created_at),
         "author": post.author,
         "prompt_version": post.prompt_version,
         "model": _audit_model(session, registry, post, notes),
@@ -84,8 +84,7 @@ def _audit_source(session: Session, post: Post, source: PostSource, notes: list[
         .order_by(DocumentVersion.ingested_at.desc())
     ).all()
     # The same content may have come, gone and come back: the one that stood when the post was written counts.
-    written = _naive(post.created_at)
-    version = next((item for item in versions if _naive(item.ingested_at) <= written), None) or next(
+    version = next((item for item in versions if item.ingested_at <= post.created_at), None) or next(
         iter(versions), None
     )
     if version is None:
@@ -98,15 +97,6 @@ def _audit_source(session: Session, post: Post, source: PostSource, notes: list[
         "rank": source.rank,
         "score": source.score,
         "ingest_run": version and version.ingest_run,
-        "ingested_at": version and _stamp(version.ingested_at),
+        "ingested_at": version and write_time(version.ingested_at),
         "current": any(item.superseded_at is None for item in versions),
     }
-
-
-def _stamp(at: datetime) -> str:
-    return at.isoformat(timespec="seconds")
-
-
-def _naive(at: datetime) -> datetime:
-    # SQLite gives back times without their zone.
-    return at.replace(tzinfo=None)

@@ -4,15 +4,16 @@ It knows no vendor; `composition` chooses them.
 """
 
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.serving.errors import BadRequest, Unavailable
-from deployments.serving.knowledge import KNOWN_WITHIN, Ingest, sync_knowledge
+from deployments.serving.ingestion import find_last_ingestion
+from deployments.serving.knowledge import KNOWN_WITHIN, Ingest, describe_knowledge, sync_knowledge
 from deployments.serving.sign_in import SignIns
 from deployments.serving.writer import Writer
 from shared.contracts import SOURCE_NAME_RULE, is_source_name, source_asset
@@ -52,6 +53,12 @@ class Desk:
         except VoiceError as error:
             raise Unavailable(f"The voice can't be used: {error}") from error
         return self.llm.draw(self.image_model, f"{topic}\n\nStyle: {picture.style}", size=picture.size)
+
+    def describe_knowledge(self) -> dict[str, Any]:
+        """What the knowledge base holds, and when ingest last ran. Raises SQLAlchemyError."""
+        with self.sessions() as session:
+            found = describe_knowledge(session)
+        return found | find_last_ingestion(self.ingest)
 
     def sync(self, asked_by: str, *, accept: Sequence[str] = (), wait: float = KNOWN_WITHIN) -> Sync:
         """Start a run of ingest over every source there is. Raises ServingError.

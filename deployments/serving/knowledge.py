@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from deployments.serving.errors import NotYet
 from shared.contracts import ACCEPT_REMOVALS, INGEST_DAG
 from shared.ledger.models import DocumentVersion, KnowledgeProblem, KnowledgeVersion
+from shared.times import write_time
 
 KNOWN_WITHIN = 45.0  # seconds; Airflow looks for new folders every half minute
 POLL_SECONDS = 1.0
@@ -53,14 +54,13 @@ def describe_knowledge(session: Session) -> dict[str, Any]:
         "chunks": sum(int(row[2]) for row in rows),
         "version": version and version.id,
         "digest": version and version.digest,
-        "last_ingest": version
-        and {"run": version.ingest_run, "at": version.created_at.isoformat(timespec="seconds")},
+        "last_change": version and {"run": version.ingest_run, "at": write_time(version.created_at)},
         "sources": [
             {
                 "source": name,
                 "documents": count,
                 "chunks": int(chunks),
-                "changed": changed.isoformat(timespec="seconds"),
+                "changed": write_time(changed),
             }
             for name, count, chunks, changed in rows
         ],

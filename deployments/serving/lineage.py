@@ -14,6 +14,7 @@ from shared.contracts import CHUNKS, MODEL, POSTS, SERVING_NAMESPACE
 from shared.ledger.models import LineageEvent, Post
 from shared.lineage import EventType, LineageSpool, dataset_facets
 from shared.lineage_graph import DatasetNode, JobNode, build_graph
+from shared.times import show_time
 
 WRITE_JOB = "write_post"
 EVENTS_PER_JOB = 60  # enough for the runs of one mapped task
@@ -100,7 +101,7 @@ def _describe_dataset(node: DatasetNode) -> dict[str, Any]:
         "version": node.version,
         "rows": node.row_count,
         "bytes": node.size,
-        "last written": _show_time(node.updated_at),
+        "last written": show_time(node.updated_at),
         **node.details,
     }
     return _make_node(node.id, "dataset", node.name, False, facts)
@@ -111,8 +112,8 @@ def _describe_job(node: JobNode, runs: int) -> dict[str, Any]:
         "namespace": node.namespace,
         "last run": node.run_id,
         "state": node.state,
-        "started": _show_time(node.started_at),
-        "ended": _show_time(node.ended_at),
+        "started": show_time(node.started_at),
+        "ended": show_time(node.ended_at),
         "took": _show_duration(node.started_at, node.ended_at),
         "runs": runs,
         "error": node.error,
@@ -122,17 +123,13 @@ def _describe_job(node: JobNode, runs: int) -> dict[str, Any]:
 
 
 def _make_node(identifier: str, kind: str, name: str, failed: bool, facts: dict[str, Any]) -> dict[str, Any]:
-    details = {key: _shorten(value) for key, value in facts.items() if value not in (None, "", [], {})}
+    details = {key: _shorten(value) for key, value in facts.items() if value not in (None, "", "–", [], {})}
     return {"id": identifier, "kind": kind, "name": name, "failed": failed, "details": details}
 
 
 def _shorten(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= DETAIL_CHARACTERS else text[:DETAIL_CHARACTERS] + "…"
-
-
-def _show_time(stamp: str | None) -> str | None:
-    return datetime.fromisoformat(stamp).strftime("%d %b %Y, %H:%M:%S") if stamp else None
 
 
 def _show_duration(start: str | None, end: str | None) -> str | None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from deployments.serving.errors import BadRequest, NotFound
 from shared.ledger.models import Feedback, Post
+from shared.times import write_time
 
 RATINGS = (1, -1)
 
@@ -36,7 +37,7 @@ def list_posts(session: Session, limit: int = 50) -> list[dict[str, Any]]:
     return [
         {
             "post_id": post.id,
-            "created": post.created_at.isoformat(),
+            "created": write_time(post.created_at),
             "topic": post.topic,
             "text": post.text,
             "model": describe_model(post),

@@ -26,7 +26,7 @@ from deployments.training.tuning.port import (
     UnknownJobError,
 )
 from shared import contracts
-from shared.ledger.models import FineTuningJob, as_utc, utc_now
+from shared.ledger.models import FineTuningJob, utc_now
 from shared.registry.port import ModelRegistry, ModelVersion
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ def _is_named(job: TuningJob, metadata: Mapping[str, str]) -> bool:
 def _ask(row: FineTuningJob) -> datetime:
     """Note that a job is about to be asked for; when."""
     now = utc_now()
-    if row.asked_at is not None and now < (again := as_utc(row.asked_at) + ANSWER_WITHIN):
+    if row.asked_at is not None and now < (again := row.asked_at + ANSWER_WITHIN):
         raise TuningUnavailableError(
             f"A job was asked for at {row.asked_at:%H:%M:%S} and no answer came; the provider lists none yet. "
             f"Not before {again:%H:%M:%S} UTC is another asked for."
@@ -235,7 +235,7 @@ def _create_job(
     try:
         with sessions.begin() as session:
             row = records.reserve_job(session, order)
-            if row.asked_at is None or as_utc(row.asked_at) != asked_at:
+            if row.asked_at is None or row.asked_at != asked_at:
                 raise TuningUnavailableError("Another task was faster to ask for this job.")
             job = tuning.create_job(order, *files)
             records.attach_job(row, job)

@@ -10,12 +10,14 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     DateTime,
+    Dialect,
     Float,
     ForeignKey,
     Index,
     Integer,
     String,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     text,
 )
@@ -31,13 +33,25 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def as_utc(stamp: datetime) -> datetime:
-    """A time from the ledger with its zone, which SQLite does not keep."""
-    return stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)
+class UtcDateTime(TypeDecorator[datetime]):
+    """Always UTC, with its zone: Postgres would give a time back in the zone of its session, SQLite in none."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """As it is stored."""
+        return self.process_result_value(value, dialect)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """As it is read."""
+        if value is None or value.tzinfo is None:
+            return value and value.replace(tzinfo=UTC)
+        return value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: Json, list[Any]: Json}
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: Json, list[Any]: Json}
 
 
 # --- Knowledge ------------------------------------------------------------------------------------------------------

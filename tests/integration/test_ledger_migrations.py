@@ -1,6 +1,7 @@
 """The ledger's migrations on a real Postgres: exactly the tables of the models, from any version, and back."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from alembic import command
@@ -12,7 +13,7 @@ from sqlalchemy import Engine, create_engine, func, inspect, select
 from sqlalchemy.orm import Session
 
 from shared.ledger.__main__ import build_alembic_config
-from shared.ledger.models import Base, DocumentVersion, KnowledgeProblem
+from shared.ledger.models import Base, DocumentVersion, KnowledgeProblem, KnowledgeVersion
 from tests.postgres_server import Postgres, serve_postgres
 
 FIRST = "0001"
@@ -58,6 +59,19 @@ def test_a_ledger_of_the_first_version_is_upgraded_with_its_rows(config: Config,
     with Session(ledger) as session, session.begin():
         assert session.scalar(select(func.count()).select_from(DocumentVersion)) == 1
         session.add(KnowledgeProblem(uri=f"knowledge://{'x' * 5000}", message="rename it", ingest_run="r"))
+
+
+def test_times_are_in_utc_whatever_the_zone_of_the_server(config: Config, postgres: Postgres) -> None:
+    command.upgrade(config, "head")
+    elsewhere = create_engine(postgres.dsn, connect_args={"options": "-c timezone=Pacific/Auckland"})
+    at = datetime(2026, 11, 24, 11, 30, tzinfo=UTC)
+    row = {"digest": "d" * 64, "documents": 1, "chunks": 1, "ingest_run": "r"}
+    with Session(elsewhere) as session, session.begin():
+        session.add(KnowledgeVersion(**row, created_at=at))
+    with Session(elsewhere) as session:
+        found = session.scalars(select(KnowledgeVersion.created_at)).one()
+    elsewhere.dispose()
+    assert found.isoformat() == "2026-11-24T11:30:00+00:00"
 
 
 def test_there_is_one_newest_version_and_a_way_back_from_it(config: Config, ledger: Engine) -> None:

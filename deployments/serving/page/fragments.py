@@ -5,9 +5,10 @@ It knows no Gradio; every value is escaped here and nowhere else.
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from html import escape
 from typing import Any
+
+from shared.times import show_time
 
 EXCERPT_CHARACTERS = 280
 
@@ -88,7 +89,7 @@ def show_audit(audit: dict[str, Any]) -> str:
     """The chain of one post: post, model and training, sources and runs."""
     model = audit["model"]
     steps = [
-        ("Post", [("id", audit["post_id"]), ("topic", audit["topic"]), ("written", _time(audit["created"])),
+        ("Post", [("id", audit["post_id"]), ("topic", audit["topic"]), ("written", show_time(audit["created"])),
                   ("by", audit["author"]), ("prompt", audit["prompt_version"])]),
         ("Model", [("model", name_model(model)), ("served as", model["model_id"]), ("MLflow run", model["run_id"])]),
     ]  # fmt: skip
@@ -107,7 +108,7 @@ def show_audit(audit: dict[str, Any]) -> str:
             (f"Source {source['rank']}", [
                 ("document", f"{source['title']} ({state})"), ("uri", source["uri"]),
                 ("content hash", source["content_hash"]), ("chunk", source["chunk_id"]),
-                ("ingested in run", source["ingest_run"]), ("at", _time(source["ingested_at"])),
+                ("ingested in run", source["ingest_run"]), ("at", show_time(source["ingested_at"])),
             ])
         )  # fmt: skip
     cards = "".join(
@@ -159,24 +160,32 @@ def show_removals(removals: Sequence[dict[str, str]]) -> str:
 
 def show_knowledge(state: dict[str, Any]) -> str:
     """Numbers of the knowledge base and a table of its sources."""
-    last = state["last_ingest"]
+    last, change = state["last_ingest"], state["last_change"]
+    failed = " (failed)" if last and last["state"] == "failed" else ""
     figures = [
         ("documents", state["documents"]),
         ("chunks", state["chunks"]),
         ("version", state["version"] or "–"),
-        ("last ingestion", _time(last["at"], "%d %b, %H:%M") if last else "–"),
+        (f"last ingestion{failed}", show_time(last and last["at"], seconds=False)),
+        ("last change", show_time(change and change["at"], seconds=False)),
     ]
     tiles = "".join(
         f'<div class="gw-tile"><b>{escape(str(value))}</b><span>{escape(name)}</span></div>'
         for name, value in figures
     )
     rows = [
-        (item["source"], item["documents"], item["chunks"], _time(item["changed"]))
+        (item["source"], item["documents"], item["chunks"], show_time(item["changed"]))
         for item in state["sources"]
     ]
-    run = f'<p class="gw-quiet">Last run: <code>{escape(last["run"])}</code></p>' if last else ""
+    told = [("last ingestion", last), ("last change", change)]
+    runs = "".join(
+        f'<p class="gw-quiet">Run of the {name}: <code>{escape(item["run"])}</code></p>'
+        for name, item in told
+        if item
+    )
+    notes = "".join(show_note(note, "warning") for note in state["notes"])
     table = show_table(("Source", "Documents", "Chunks", "Last change"), rows) if rows else ""
-    return f'<div class="gw-tiles">{tiles}</div>{table}{run}'
+    return f'<div class="gw-tiles">{tiles}</div>{notes}{table}{runs}'
 
 
 def show_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -200,7 +209,3 @@ def show_links(links: dict[str, str]) -> str:
 
 def _badge(text: str) -> str:
     return f'<span class="gw-badge gw-strong">{escape(text)}</span>'
-
-
-def _time(stamp: str | None, form: str = "%d %b %Y, %H:%M:%S") -> str:
-    return datetime.fromisoformat(stamp).strftime(form) if stamp else "–"

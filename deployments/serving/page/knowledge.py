@@ -6,7 +6,6 @@ It knows nothing of how documents are ingested.
 import gradio as gr
 
 from deployments.serving.desk import Desk
-from deployments.serving.knowledge import describe_knowledge
 from deployments.serving.page import fragments
 from deployments.serving.page.problems import explained
 
@@ -25,8 +24,8 @@ def build_knowledge_tab(desk: Desk, tab: gr.Tab) -> None:
     timer = gr.Timer(_REFRESH_SECONDS, active=False)
 
     def load() -> str:
-        with explained(), desk.sessions() as session:
-            found = describe_knowledge(session)
+        with explained():
+            found = desk.describe_knowledge()
         empty = (
             fragments.show_note("Nothing has been ingested yet.", "warning") if not found["documents"] else ""
         )

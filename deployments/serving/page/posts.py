@@ -3,7 +3,6 @@
 It knows no query; `posts` and `audit` do.
 """
 
-from datetime import datetime
 from typing import Any
 
 import gradio as gr
@@ -13,6 +12,7 @@ from deployments.serving.desk import Desk
 from deployments.serving.page import fragments
 from deployments.serving.page.problems import explained
 from deployments.serving.posts import get_post, list_posts
+from shared.times import show_time
 
 _HEAD = ["Written", "Topic", "Model", "Rating", "Post"]
 _LIMIT = 50
@@ -25,7 +25,7 @@ def build_posts_tab(desk: Desk, tab: gr.Tab) -> None:
         refresh = gr.Button("Refresh", size="sm", scale=0, min_width=110)
     table = gr.Dataframe(
         headers=_HEAD, datatype="str", interactive=False, wrap=True, show_label=False, max_height=320,
-        column_widths=["175px", "315px", "205px", "80px", "340px"], elem_id="gw-posts",
+        column_widths=["205px", "285px", "205px", "80px", "340px"], elem_id="gw-posts",
     )  # fmt: skip
     shown = gr.HTML(elem_id="gw-post", elem_classes="gw-bare")
 
@@ -46,9 +46,8 @@ def build_posts_tab(desk: Desk, tab: gr.Tab) -> None:
 
 
 def _make_row(post: dict[str, Any]) -> list[Any]:
-    written = datetime.fromisoformat(post["created"]).strftime("%d %b %Y, %H:%M")
     return [
-        written,
+        show_time(post["created"], seconds=False),
         post["topic"],
         fragments.name_model(post["model"]),
         f"{post['rating']:+d}" if post["rating"] else "–",

@@ -168,9 +168,16 @@ class FakeServing:
             "chunks": 3 * sum(self.stored.values()),
             "version": 1,
             "digest": repr(self.stored),
-            "last_ingest": {"run": "run-0", "at": "2026-11-23T00:00:00"},
+            "last_change": {"run": "run-0", "at": "2026-11-23T00:00:00+00:00"},
+            "last_ingest": {"run": "run-1", "state": "success", "at": "2026-11-24T06:00:00+00:00"},
+            "notes": [],
             "sources": [
-                {"source": name, "documents": count, "chunks": 3 * count, "changed": "2026-11-23T00:00:00"}
+                {
+                    "source": name,
+                    "documents": count,
+                    "chunks": 3 * count,
+                    "changed": "2026-11-23T00:00:00+00:00",
+                }
                 for name, count in self.stored.items()
             ],
             "problems": self.problems

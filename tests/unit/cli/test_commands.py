@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -163,6 +164,18 @@ def test_knowledge_status(command: Command) -> None:
     assert command.json("knowledge", "status")["documents"] == 12  # type: ignore[index]
     assert command("knowledge", "status") == 0
     assert "guides" in command.out and "can't be used" not in command.out
+    assert "from run run-0 at 23 Nov 2026, 00:00:00 UTC" in command.out
+    assert "Last ingestion: run run-1, success, at 24 Nov 2026, 06:00:00 UTC" in command.out
+
+
+def test_every_time_that_is_shown_names_its_zone(command: Command, system: FakeSystem) -> None:
+    system.crown()
+    system.training.add_run(contracts.PREPARE_DAG, "success")
+    for words in (("knowledge", "status"), ("models", "list"), ("models", "show", "1"), ("train", "status")):
+        assert command(*words) == 0
+        shown = " ".join(command.out.split())
+        times = re.findall(r"\d\d:\d\d(?::\d\d)?(?: UTC)?", shown)
+        assert times and all(time.endswith(" UTC") for time in times), words
 
 
 def test_knowledge_status_and_sync_name_the_files_that_cannot_be_used(

@@ -164,7 +164,8 @@ def test_feedback_must_be_a_thumb_on_a_post_there_is(client: TestClient) -> None
 def test_knowledge_counts_what_is_current(client: TestClient) -> None:
     state = client.get("/api/knowledge").json()
     assert (state["documents"], state["chunks"], state["version"]) == (3, 3, 1)
-    assert state["last_ingest"]["run"] == "scheduled__1"
+    assert state["last_change"]["run"] == "scheduled__1"
+    assert state["last_ingest"] is None  # nobody has run yet
     assert state["sources"][0]["source"] == "guides"
     assert state["problems"] == []
 
