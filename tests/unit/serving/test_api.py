@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from deployments.serving.api import NOTE_HEADER, create_api
-from deployments.serving.gate import API_BYTES
+from deployments.serving.gate import API_BYTES, LOGIN_BYTES
 from shared import contracts
 from shared.ledger.models import Feedback
 from shared.llm.port import LlmError
@@ -53,6 +53,7 @@ def test_nothing_of_a_body_is_read_before_the_password(
 
 
 def test_a_body_that_is_too_long_is_refused(client: TestClient) -> None:
+    assert client.post("/login", content=b"x" * (LOGIN_BYTES + 1)).status_code == 413
     answer = client.post("/api/posts", json={"topic": "x" * API_BYTES})
     assert answer.status_code == 413
     assert answer.json()["error"]["message"]
