@@ -240,6 +240,7 @@ OTHER_PAGES = (
     {"Origin": "https://elsewhere.example"},
     {"Origin": "http://127.0.0.1:8080"},
     {"Origin": "null"},
+    {"Origin": "http://["},
 )
 
 
