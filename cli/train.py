@@ -46,7 +46,6 @@ def start(
     with show_progress("Waking the training deployment", quiet=as_json) as say:
         runs = wait_for_chain(connection, known, timeout=timeout, say=say)
     require_success(runs, connection.settings.training_url, connection.training.explain_failure)
-    require_no_blocker(connection.training, runs)
     outcome = describe_reached(connection, runs[-1])
     if as_json:
         told = {"outcome": outcome, "runs": [vars(run) for run in runs]}
@@ -106,7 +105,10 @@ def describe_reached(connection: Connection, last: Run) -> str:
 def wait_for_chain(
     connection: Connection, known: dict[str, frozenset[str]], *, timeout: float, say: Progress
 ) -> list[Run]:
-    """The start's run and those of each Dag of the chain, up to where nothing more is due or one failed."""
+    """The start's run and those of each Dag of the chain, up to where nothing more is due or one failed.
+
+    Raises CommandError where nothing could be trained.
+    """
     reached: list[Run] = []
     for dag_id in known:
         runs = wait_for_new_runs(
@@ -128,6 +130,7 @@ def wait_for_chain(
             or explain_end(connection.training, runs[-1])
         ):
             break
+        require_no_blocker(connection.training, runs)
     return reached
 
 
