@@ -56,7 +56,7 @@ TRY_AGAIN: Final = "`ghostwriter train start` or the Dag start_training tries ag
 INGEST_DAGS: Final = (INGEST_DAG, CLEAR_DAG)
 TRAINING_DAGS: Final = (PREPARE_DAG, FINE_TUNE_DAG, PROMOTE_DAG, START_TRAINING_DAG)
 MANUAL_DAGS: Final = frozenset({CLEAR_DAG})
-"""Dags that stay paused until a person unpauses or triggers them."""
+"""Dags that are paused until a person unpauses them: a paused Dag takes a run and does not start it."""
 
 CLEAR_BEFORE: Final = "before"
 """Key in the conf of a CLEAR_DAG run: ISO 8601 with a zone; after it the run must not begin to clear."""

@@ -49,6 +49,12 @@ def test_every_dag_explains_itself_retries_and_pauses_itself(dags: dict[str, Any
         assert all(task.retries >= 1 and task.retry_exponential_backoff for task in dag.tasks)
 
 
+def test_a_manual_dag_is_paused_wherever_it_runs(dags: dict[str, Any]) -> None:
+    """In containers new Dags are at work at once."""
+    paused = {dag_id for dag_id, dag in dags.items() if dag.is_paused_upon_creation}
+    assert paused == contracts.MANUAL_DAGS
+
+
 class Refusal(BaseHTTPRequestHandler):
     """A training deployment that has another password."""
 
