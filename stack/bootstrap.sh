@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings .venv and .venv-llm to what requirements/ locks; quick when they are. Needs bash, Python 3.11 to 3.13, a network.
-# Usage: stack/bootstrap.sh [main|llm|dev]...   (default: main llm)
+# Usage: stack/bootstrap.sh [main|llm]...   (default: main llm)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from shared.secret_files import read_secret
 from stack.postgres_home import prepare_binaries, prepare_data_folder
 from stack.stamps import write_identity
 
@@ -185,15 +186,13 @@ def make_databases(state_dir: Path, port: int, password: str, passwords: Mapping
 def main() -> None:
     """`python -m stack.postgres serve|databases STATE_DIR PORT`."""
     step, state_dir, port = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-
-    def read_secret(name: str) -> str:
-        return (state_dir / "secrets" / name).read_text(encoding="utf-8").strip()
-
+    secrets = state_dir / "secrets"
+    password = read_secret(secrets / "postgres_password")
     if step == "serve":
-        serve(state_dir, port, read_secret("postgres_password"))
+        serve(state_dir, port, password)
     else:
-        passwords = {name: read_secret(f"{name}_db_password") for name in DATABASES}
-        make_databases(state_dir, port, read_secret("postgres_password"), passwords)
+        passwords = {name: read_secret(secrets / f"{name}_db_password") for name in DATABASES}
+        make_databases(state_dir, port, password, passwords)
 
 
 if __name__ == "__main__":

@@ -274,7 +274,7 @@ def commit(settings: Settings, run_id: str) -> sync.Outcome:
         shown = ", ".join(missing[:10])
         raise sync.IncompleteSyncError(
             f"{outcome.written} documents are in, {len(missing)} are not, or in their earlier version: {shown}. "
-            "The failed tasks of this run say why (a new folder is read within 30 seconds); the next run tries again"
+            "The failed tasks of this run say why; the next run tries again"
         )
     run.write(DONE, [{"turn": turn.number, **asdict(outcome)}])
     run.keep_only(DONE)
