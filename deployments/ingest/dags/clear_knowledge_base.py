@@ -1,9 +1,9 @@
 """### 🧹 Clear the knowledge base
 
 Empties Weaviate and marks every document as removed; the files and the audit trail of old posts stay. It is
-paused, so that nothing starts it by accident: `ghostwriter knowledge clear` unpauses, triggers and pauses it, and so can
-you; then sync to build everything anew. A request that has waited too long, an hour where it doesn't say, is refused, and
-so is one that names another version of the knowledge base.
+paused, so that nothing starts it by accident: `ghostwriter knowledge clear` unpauses, triggers and pauses it, and so
+can you; then sync to build everything anew. A request that has waited too long, an hour where it doesn't say, is
+refused, and so is one that names another version of the knowledge base.
 """
 
 from airflow.sdk import dag, get_current_context, task
