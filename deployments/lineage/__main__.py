@@ -14,6 +14,7 @@ from deployments.lineage.relay import Relay
 from deployments.lineage.sinks.marquez import MarquezSink
 from deployments.lineage.store import LineageStore
 from shared.ledger.sessions import create_sessions
+from shared.log_lines import write_log
 from shared.settings import get_settings
 
 WORKERS = 6
@@ -22,7 +23,7 @@ WORKERS = 6
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     settings = get_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    write_log(settings.log_level)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     stop = threading.Event()
 

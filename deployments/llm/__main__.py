@@ -16,13 +16,14 @@ from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
 from shared.admission import ExposedError, check_exposure
+from shared.log_lines import write_log
 from shared.settings import get_settings
 
 
 def main() -> None:
     """Serves until it is told to stop; without a key it does so on loopback only."""
     settings, shared_settings = LlmSettings(), get_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_log(settings.log_level)
     api_key = shared_settings.secrets.llm_api_key.get_secret_value()
     key_file = shared_settings.secrets_dir / "llm_api_key"
     try:

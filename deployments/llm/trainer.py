@@ -20,6 +20,7 @@ from deployments.llm.fine_tuning.runner import METRICS_FILE, RESULT_FILE, TRAIN_
 from deployments.llm.fine_tuning.store import append_event
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import write_durably
+from shared.log_lines import write_log
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def run_job(directory: Path, settings: LlmSettings) -> None:
 def main() -> int:
     """Runs the job in the folder named on the command line; an error is left in result.json."""
     settings = LlmSettings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    write_log(settings.log_level)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     directory = Path(sys.argv[1])
     try:

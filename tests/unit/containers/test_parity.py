@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deployments.llm.settings import LlmSettings
+from deployments.serving.settings import ServingSettings
 from shared.settings import Settings
 from stack.component import Component
 from stack.config import PASSED_ON, StackConfig, load_config
@@ -106,7 +107,7 @@ def test_settings(config: StackConfig) -> None:
 @pytest.mark.parametrize("variable", PASSED_ON)
 def test_a_users_own_setting_reaches_the_containers(variable: str) -> None:
     """What the documentation promises for `make up` holds here too: another provider, its models, a log level."""
-    fields = {**Settings.model_fields, **LlmSettings.model_fields}
+    fields = {**Settings.model_fields, **LlmSettings.model_fields, **ServingSettings.model_fields}
     default = fields[variable.removeprefix("GHOSTWRITER_").lower()].default
     for name, service in SERVICES.items():
         told = service.get("environment") or {}
