@@ -1,6 +1,6 @@
 """Tells a person who has given up a task from all else that ends one: a clear, a stopped worker, a restart.
 
-Airflow's `on_kill` does not: it knows Airflow, so that operator and trigger need to know no more of it than this.
+Airflow calls `on_kill` for each of these and does not say which it is. It knows Airflow's states, and no provider.
 """
 
 import logging
