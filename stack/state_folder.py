@@ -1,7 +1,7 @@
 """Which folder may be a stack's state folder, and which may be removed: one that a start made, or found empty.
 
-It knows no component but by the folders that earlier versions made. A state folder is whatever STATE_DIR names, and that can be mistyped: nobody's home, checkout or
-documents may go because of it.
+It knows no component but by the folders that earlier versions made. A state folder is whatever STATE_DIR names, and
+that can be mistyped: nobody's home, checkout or documents may go because of it.
 """
 
 import pwd
