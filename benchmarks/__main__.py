@@ -26,7 +26,6 @@ from shared.voice import load_voice
 
 RUNS = 3
 TOPIC = "Asset-aware scheduling in Airflow"
-EDIT_TIMEOUT = 120.0  # seconds
 GHOSTWRITER = str(Path(sys.executable).parent / "ghostwriter")
 
 

@@ -14,13 +14,12 @@ from rich.markup import escape
 from cli.connection import Connection, get_connection
 from cli.ingest_progress import IngestProgress
 from cli.output import CommandError, JsonOption, Progress, print_json, print_table, show_progress
-from cli.runs import Run, follow_run, read_run, require_success, wait_for_new_runs
+from cli.runs import Run, follow_run, read_run_ids, require_success, wait_for_new_runs
 from cli.serving import NotYetError
 from shared import contracts
 from shared.times import show_time
 
 app = typer.Typer(help="The knowledge base.", no_args_is_help=True)
-TimeoutOption = Annotated[float, typer.Option(min=1, help="Give up waiting after this many seconds.")]
 APPEAR_WITHIN = 60.0
 """Seconds in which a run must have begun; a scheduler that is just starting needs most of them."""
 KNOWN_WITHIN = 180.0
@@ -84,7 +83,7 @@ def sync(
 def clear(
     ctx: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
-    timeout: TimeoutOption = 300,
+    timeout: Annotated[float, typer.Option(min=1, help="Give up waiting after this many seconds.")] = 300,
     as_json: JsonOption = False,
 ) -> None:
     """Remove every document from the knowledge base; the files stay, and `sync` brings them back."""
@@ -94,7 +93,7 @@ def clear(
         typer.confirm(
             f"Remove every document ({seen['documents']}) from the knowledge base?", abort=True, err=True
         )
-    known = list_known_runs(connection, contracts.CLEAR_DAG)
+    known = read_run_ids(connection.ingest.list_dag_runs(contracts.CLEAR_DAG))
     # The run may wait longer than this command does: then it must not clear any more, nor what nobody has seen.
     before = datetime.now(UTC) + timedelta(seconds=timeout)
     conf = {contracts.CLEAR_BEFORE: before.isoformat(), contracts.CLEAR_VERSION: seen["version"]}
@@ -173,11 +172,6 @@ def _start(connection: Connection, accept: Sequence[str], say: Progress) -> str:
                     f"{error}; `ghostwriter stack logs ingest-dag-processor` says more."
                 ) from error
             say(f"{error} · {waited:.0f} s")
-
-
-def list_known_runs(connection: Connection, dag_id: str) -> frozenset[str]:
-    """Ids of the newest runs there are."""
-    return frozenset(read_run(raw).run_id for raw in connection.ingest.list_dag_runs(dag_id))
 
 
 def compare_knowledge(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:

@@ -48,6 +48,11 @@ def read_run(raw: Mapping[str, Any]) -> Run:
     )
 
 
+def read_run_ids(raw: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The ids of Dag runs as Airflow's REST API gives them."""
+    return frozenset(read_run(one).run_id for one in raw)
+
+
 def wait_for_new_runs(
     list_runs: ListRuns,
     known: frozenset[str],

@@ -11,7 +11,7 @@ from cli.connection import Connection, get_connection
 from cli.knowledge import APPEAR_WITHIN
 from cli.models import describe_version
 from cli.output import CommandError, JsonOption, Progress, print_json, print_table, show_progress
-from cli.runs import Run, read_run, require_success, wait_for_new_runs
+from cli.runs import Run, read_run, read_run_ids, require_success, wait_for_new_runs
 from cli.training_progress import explain_end, require_no_blocker
 from shared import contracts
 from shared.times import show_time
@@ -34,7 +34,10 @@ def start(
 ) -> None:
     """Train now: what is due, and what failed or was cancelled once more."""
     connection = get_connection(ctx)
-    known = {dag_id: list_known(connection, dag_id) for dag_id in (contracts.START_TRAINING_DAG, *CHAIN)}
+    known = {
+        dag_id: read_run_ids(connection.training.list_dag_runs(dag_id))
+        for dag_id in (contracts.START_TRAINING_DAG, *CHAIN)
+    }
     run_id = connection.training.trigger(contracts.START_TRAINING_DAG)
     answer: dict[str, Any] = {"dag_id": contracts.START_TRAINING_DAG, "run_id": run_id}
     if not wait:
@@ -132,11 +135,6 @@ def wait_for_chain(
             break
         require_no_blocker(connection.training, runs)
     return reached
-
-
-def list_known(connection: Connection, dag_id: str) -> frozenset[str]:
-    """Ids of the training runs there are."""
-    return frozenset(read_run(raw).run_id for raw in connection.training.list_dag_runs(dag_id))
 
 
 def _print_champion(connection: Connection) -> None:

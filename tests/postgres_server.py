@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+from alembic import command
+from sqlalchemy.orm import Session, sessionmaker
+
+from shared.ledger.__main__ import build_alembic_config
+from shared.ledger.sessions import create_sessions
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "only-for-this-test"
@@ -83,3 +88,13 @@ def serve_postgres() -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def serve_ledger() -> Iterator[sessionmaker[Session]]:
+    """A ledger at its newest version, on a server of its own."""
+    with serve_postgres() as server:
+        command.upgrade(build_alembic_config(server.dsn), "head")
+        sessions = create_sessions(server.dsn)
+        yield sessions
+        sessions.kw["bind"].dispose()

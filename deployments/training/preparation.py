@@ -6,9 +6,8 @@ It knows no store, ledger or provider: examples, context and a voice go in, byte
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shared.examples import SPLITS, Example, Split
 from shared.json_lines import format_row
@@ -30,10 +29,6 @@ class ContextItem:
     content_hash: str
     title: str
     text: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """The form that the ledger keeps."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

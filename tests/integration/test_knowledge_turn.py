@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from alembic import command
 from sqlalchemy import text
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -13,22 +12,17 @@ from deployments.ingest import ledger, sync
 from deployments.ingest.clearing import Request
 from deployments.ingest.ledger import Turn
 from shared.contracts import chunk_id
-from shared.ledger.__main__ import build_alembic_config
 from shared.ledger.models import utc_now
-from shared.ledger.sessions import create_sessions
 from shared.vectors.fake import FakeVectorStore
-from tests.postgres_server import serve_postgres, wait_for
+from tests.postgres_server import serve_ledger, wait_for
 
 SECONDS = 20.0
 
 
 @pytest.fixture
 def sessions() -> Iterator[sessionmaker[Session]]:
-    with serve_postgres() as postgres:
-        command.upgrade(build_alembic_config(postgres.dsn), "head")
-        made = create_sessions(postgres.dsn)
+    with serve_ledger() as made:
         yield made
-        made.kw["bind"].dispose()
 
 
 class SlowStore(FakeVectorStore):

@@ -5,14 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from alembic import command
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from shared.ledger.__main__ import build_alembic_config
 from shared.ledger.models import DocumentVersion
-from shared.ledger.sessions import create_sessions
-from tests.postgres_server import serve_postgres
+from tests.postgres_server import serve_ledger
 
 ROW = {
     "uri": "knowledge://guides/secret-name.md", "source": "guides", "title": "Secret title", "content_hash": "h" * 64,
@@ -22,11 +19,8 @@ ROW = {
 
 @pytest.fixture(scope="module")
 def sessions() -> Iterator[sessionmaker[Session]]:
-    with serve_postgres() as server:
-        command.upgrade(build_alembic_config(server.dsn), "head")
-        sessions = create_sessions(server.dsn)
+    with serve_ledger() as sessions:
         yield sessions
-        sessions.kw["bind"].dispose()
 
 
 @pytest.mark.parametrize(
