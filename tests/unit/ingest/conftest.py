@@ -1,5 +1,6 @@
 """The ingest deployment without Airflow: real files, and fakes of the store, the provider and the ledger."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -81,6 +82,18 @@ class Deployment:
 
     def close(self) -> None:
         self.sessions.kw["bind"].dispose()
+
+
+def close_folder(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Folders of this name can't be read any more; root could read them whatever their mode."""
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith(name):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
 
 
 @pytest.fixture

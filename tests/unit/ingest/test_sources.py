@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from deployments.ingest.sources import MAX_BYTES, KnowledgeError, list_sources, scan_sources
+from tests.unit.ingest.conftest import close_folder
 
 
 def fill(folder: Path) -> Path:
@@ -100,14 +101,7 @@ def test_a_link_out_of_its_source_is_not_followed(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "guides/closed").mkdir(parents=True)
     (tmp_path / "guides/good.md").write_text("# Good")
-    scandir = os.scandir
-
-    def refuse(path: str) -> object:
-        if str(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    close_folder(monkeypatch, "closed")
     documents, problems = scan_sources(tmp_path)
     assert [d.uri for d in documents] == ["knowledge://guides/good.md"]
     assert [problem.uri for problem in problems] == ["knowledge://guides/closed"]

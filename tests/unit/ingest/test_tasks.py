@@ -13,7 +13,7 @@ from deployments.ingest import ledger, sync, tasks
 from deployments.ingest.batches import KEEP_SECONDS, RunFolder
 from deployments.ingest.sources import KnowledgeError
 from shared.ledger.models import KnowledgeProblem
-from tests.unit.ingest.conftest import GUIDE, NOTE, Deployment
+from tests.unit.ingest.conftest import GUIDE, NOTE, Deployment, close_folder
 
 
 def test_the_store_follows_the_files(deployment: Deployment) -> None:
@@ -169,14 +169,7 @@ def test_what_a_folder_that_cannot_be_read_held_is_named_where_the_store_lost_it
 ) -> None:
     deployment.save("guides/deep/inner.md", "# Inner\n\ninner")
     deployment.run()
-    scandir = os.scandir
-
-    def refuse(path: str) -> object:
-        if str(path).endswith("deep"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    close_folder(monkeypatch, "deep")
     deployment.store.drop_collection()
     assert deployment.run().written == 2
     problems = {problem.uri: problem.message for problem in tasks.list_problems(deployment.settings)}

@@ -6,13 +6,27 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
 from shared import contracts
-from shared.ledger.models import Base
+from shared.ledger.models import Base, LineageEvent, LineageQuarantine
 from shared.lineage import EventType, build_event
+
+
+class LedgerRows:
+    """What the relay has put into the ledger behind `sessions`."""
+
+    sessions: sessionmaker[Session]
+
+    def stored(self) -> list[LineageEvent]:
+        with self.sessions() as session:
+            return list(session.scalars(select(LineageEvent).order_by(LineageEvent.id)))
+
+    def quarantine(self) -> list[LineageQuarantine]:
+        with self.sessions() as session:
+            return list(session.scalars(select(LineageQuarantine)))
 
 
 @pytest.fixture

@@ -17,13 +17,14 @@ from deployments.lineage.sinks.fake import FakeSink
 from deployments.lineage.sinks.port import DeliveryFailedError
 from deployments.lineage.spool import Line, Position
 from deployments.lineage.store import LineageStore
-from shared.ledger.models import LineageEvent, LineageQuarantine, utc_now
+from shared.ledger.models import LineageEvent, utc_now
 from shared.lineage import append_line
+from tests.unit.lineage.conftest import LedgerRows
 
 Make = Callable[..., dict[str, Any]]
 
 
-class Setup:
+class Setup(LedgerRows):
     """A relay over a ledger in memory; threads of its own only inside a delivery round."""
 
     def __init__(self, folder: Path, sessions: sessionmaker[Session]) -> None:
@@ -42,14 +43,6 @@ class Setup:
     def write(self, *events: dict[str, Any]) -> None:
         for event in events:
             append_line(self.path, json.dumps(event))
-
-    def stored(self) -> list[LineageEvent]:
-        with self.sessions() as session:
-            return list(session.scalars(select(LineageEvent).order_by(LineageEvent.id)))
-
-    def quarantine(self) -> list[LineageQuarantine]:
-        with self.sessions() as session:
-            return list(session.scalars(select(LineageQuarantine)))
 
     def deliver(self, rounds: int = 12) -> None:
         for _ in range(rounds):

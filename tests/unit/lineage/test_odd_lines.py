@@ -14,15 +14,16 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.lineage.relay import Relay
 from deployments.lineage.store import LineageStore
-from shared.ledger.models import LineageEvent, LineageQuarantine, utc_now
+from shared.ledger.models import LineageEvent, utc_now
 from shared.lineage import append_line, build_event
 from shared.lineage_graph import build_graph
 from tests.odd_lines import ODD_LINES, airflow_events, make_odd_lines
+from tests.unit.lineage.conftest import LedgerRows
 
 Make = Callable[..., dict[str, Any]]
 
 
-class Reader:
+class Reader(LedgerRows):
     """A relay that takes one look at its spools, over a ledger in memory."""
 
     def __init__(self, folder: Path, sessions: sessionmaker[Session]) -> None:
@@ -43,14 +44,6 @@ class Reader:
     def append(self, line: bytes) -> None:
         with self.path.open("ab") as file:
             file.write(line + b"\n")
-
-    def stored(self) -> list[LineageEvent]:
-        with self.sessions() as session:
-            return list(session.scalars(select(LineageEvent).order_by(LineageEvent.id)))
-
-    def quarantine(self) -> list[LineageQuarantine]:
-        with self.sessions() as session:
-            return list(session.scalars(select(LineageQuarantine)))
 
 
 @pytest.fixture
