@@ -1,6 +1,7 @@
-"""The one place where the environment is read: addresses, folders and secrets of this installation.
+"""The one place where the environment is read for all: addresses, folders and secrets of this installation.
 
-It knows no rule and builds no client; callers pass its values down.
+What one server alone is told is in its own `settings`. It knows no rule and builds no client; callers pass its values
+down.
 """
 
 from functools import lru_cache

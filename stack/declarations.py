@@ -1,6 +1,7 @@
 """The components of Ghostwriter: one declaration each, in the order in which `make status` lists them.
 
-Adding a component is adding one here; the driver knows none of them.
+Adding a component is adding one here and to docker-compose.yml, and a test holds the two together; the driver knows
+none of them.
 """
 
 import hashlib

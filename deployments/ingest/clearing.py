@@ -52,6 +52,10 @@ def check_request(request: Request, newest: int | None, now: datetime) -> None:
         )
     if not request.any_version and request.version != newest:
         raise OutdatedRequestError(
-            f"This clearing was asked for at version {request.version} of the knowledge base, which is at {newest} "
-            "now, and nothing was cleared: look at `ghostwriter knowledge status` and ask again."
+            f"This clearing was asked for at version {_name(request.version)} of the knowledge base, which is at "
+            f"{_name(newest)} now, and nothing was cleared: look at `ghostwriter knowledge status` and ask again."
         )
+
+
+def _name(version: int | None) -> str:
+    return "none" if version is None else str(version)
