@@ -304,7 +304,7 @@ def test_a_clearing_that_waited_too_long_clears_nothing_and_stops_nobody(deploym
 def test_a_clearing_is_of_the_version_that_the_person_saw(deployment: Deployment) -> None:
     soon = (utc_now() + timedelta(minutes=5)).isoformat()
     deployment.run()
-    with pytest.raises(OutdatedRequestError, match=r"at version None .* at 1 now"):
+    with pytest.raises(OutdatedRequestError, match=r"at version none .* at 1 now"):
         deployment.clear("clear", read_request({CLEAR_BEFORE: soon, CLEAR_VERSION: None}, utc_now()))
     assert deployment.texts() == {GUIDE: "old fact", NOTE: "a note"}
     assert deployment.clear("clear", read_request({CLEAR_BEFORE: soon, CLEAR_VERSION: 1}, utc_now())) == 2
