@@ -108,7 +108,11 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
     llm = Component(
         name="llm",
         command=(str(config.root / ".venv-llm" / "bin" / "python"), "-m", "deployments.llm"),
-        env={**common, "GHOSTWRITER_LLM_PORT": str(ports["LLM_PORT"])},
+        env={
+            **common,
+            "GHOSTWRITER_LLM_PORT": str(ports["LLM_PORT"]),
+            "GHOSTWRITER_CACHE_DIR": str(config.cache_dir),
+        },
         probe=HttpProbe(f"http://127.0.0.1:{ports['LLM_PORT']}/health"),
         ports={"LLM_PORT": ports["LLM_PORT"]},
         group="llm",

@@ -31,6 +31,11 @@ def test_needs_come_before_those_that_need_them(stack_config: StackConfig) -> No
         seen.add(component.name)
 
 
+def test_converted_weights_are_kept_with_all_else_that_is_cached(stack_config: StackConfig) -> None:
+    (llm,) = (component for component in declare(stack_config) if component.name == "llm")
+    assert llm.env["GHOSTWRITER_CACHE_DIR"] == str(stack_config.cache_dir)
+
+
 def test_every_service_is_probed(stack_config: StackConfig) -> None:
     assert [c.name for c in declare(stack_config) if not c.one_shot and c.probe is None] == []
 
