@@ -52,7 +52,7 @@ clean: ## stop everything and remove the data; asks first (YES=1 does not)
 install: ## install what make up needs, and start nothing
 	@stack/bootstrap.sh main llm
 
-check: ## formatting, lint, types, import rules, containers, unit tests: under a minute
+check: ## formatting, lint, types, import rules, containers, unit tests: a minute or two
 	@stack/bootstrap.sh main
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
