@@ -12,7 +12,7 @@ from shared.first_use import built_once
 from shared.llm.port import Decoding, Llm, LlmError, LlmRefusedError, Message
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import APIStatusError, OpenAI
 
 EMBEDDING_BATCH = 64
 REFUSALS = frozenset({400, 401, 403, 422})
@@ -110,8 +110,13 @@ class OpenAiLlm(Llm):
                     model=model, messages=[{"role": "user", "content": "Hello"}], max_completion_tokens=1
                 )
                 return True
-            except (NotFoundError, BadRequestError):
+            except NotFoundError:
                 return False
+            except BadRequestError as error:
+                # Some answer so to a name they don't know; what finds fault with the request says nothing of it.
+                if _blames_model(error, model):
+                    return False
+                raise
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -130,3 +135,7 @@ class OpenAiLlm(Llm):
         except APIStatusError as error:
             kind = LlmRefusedError if error.status_code in REFUSALS else LlmError
             raise kind(f"{self._base_url} answered {error.status_code}: {error.message[:500]}") from error
+
+
+def _blames_model(error: "APIStatusError", model: str) -> bool:
+    return error.param == "model" or "model" in str(error.code) or model in error.message

@@ -111,7 +111,14 @@ def test_the_provider_says_which_models_it_knows(llm: Llm) -> None:
 
 @pytest.fixture
 def quiet_provider() -> Iterator[str]:
-    """A provider that writes with `tuned`, lists only `base`, and has no page for one model."""
+    """A provider that writes with `tuned`, lists only `base`, and has no page for one model.
+
+    To the name `invalid` it answers 400, and so it does where a model can't write as little as one token (`thinker`).
+    """
+    refusals: dict[str, dict[str, object]] = {
+        "invalid": {"error": {"message": "Invalid model: invalid", "code": 1500}},
+        "thinker": {"error": {"message": "max_tokens or model output limit was reached", "code": None}},
+    }
 
     class Provider(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -121,7 +128,10 @@ def quiet_provider() -> Iterator[str]:
 
         def do_POST(self) -> None:
             model = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"]
-            self.answer(200 if model == "tuned" else 404, {"id": "c", "choices": []})
+            if refusal := refusals.get(model):
+                self.answer(400, refusal)
+            else:
+                self.answer(200 if model == "tuned" else 404, {"id": "c", "choices": []})
 
         def answer(self, status: int, body: dict[str, object]) -> None:
             content = json.dumps(body).encode()
@@ -145,6 +155,12 @@ def test_a_model_that_a_provider_does_not_list_is_known_if_it_writes(quiet_provi
     assert llm.knows_model("base")
     assert llm.knows_model("tuned")
     assert not llm.knows_model("lost")
+    assert not llm.knows_model("invalid")
+
+
+def test_a_refusal_of_the_question_makes_no_model_unknown(quiet_provider: str) -> None:
+    with pytest.raises(LlmError, match="limit was reached"):
+        OpenAiLlm(quiet_provider, KEY, max_retries=0).knows_model("thinker")
 
 
 @pytest.mark.parametrize(
