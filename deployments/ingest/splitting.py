@@ -102,7 +102,7 @@ def _take_front_matter(text: str) -> tuple[str, str]:
     data, below = found["data"] or "", text[found.end() :]
     try:
         values = tomllib.loads(data) if found["fence"] == "+++" else _load_yaml(data)
-    except (yaml.YAMLError, tomllib.TOMLDecodeError, RecursionError):
+    except (yaml.YAMLError, ValueError, RecursionError):  # a number of too many digits is a ValueError alone
         if not _KEY.match(data):
             return "", text
         line = _TITLE_LINE.search(data)

@@ -99,6 +99,7 @@ def test_front_matter_gives_the_title_and_is_no_text(front: str) -> None:
         ("---\ntitle: Assets: a guide\n---\n\n# Heading\n", "Assets: a guide"),
         ("---\ntags: {{ broken\n---\n\n# Heading\n", "Heading"),
         ('+++\ntitle = "Assets"\ndate = 2026-99-99\n+++\n\n# Heading\n', "Assets"),
+        ('+++\ntitle = "Assets"\nnumber = ' + "1" * 5000 + "\n+++\n\n# Heading\n", "Assets"),
         ("---\ntitle: never closed\n", "title: never closed"),
         ("---\n", "stem"),
         ("```\n# comment\n```\n", "comment"),
