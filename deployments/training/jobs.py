@@ -66,7 +66,7 @@ def attach_or_create(
             log.warning("%s: it is replaced, as a person asked", records.describe_failure(row))
             records.empty_row(row)
         try:
-            job = tuning.retrieve_job(row.job_id) if row.job_id else tuning.find_job(order)
+            job = tuning.retrieve_job(row.job_id) if row.job_id else _find_job(row, order, tuning)
         except UnknownJobError as error:
             raise UnknownJobError(f"{error}; {contracts.TRY_AGAIN}") from error
         if job is None:
@@ -200,6 +200,13 @@ def _explain_failure(row: FineTuningJob) -> str:
 def _is_named(job: TuningJob, metadata: Mapping[str, str]) -> bool:
     """Whether nothing says that the job is another's; some providers keep no metadata."""
     return all(job.metadata.get(key, value) == value for key, value in metadata.items())
+
+
+def _find_job(row: FineTuningJob, order: Order, tuning: TuningApi) -> TuningJob | None:
+    """Our own job at the provider; where an answer was lost, also one that has failed since it was asked for."""
+    # As far as the clocks may differ.
+    since = (row.asked_at - ANSWER_WITHIN).timestamp() if row.asked_at else None
+    return tuning.find_job(order, since=since)
 
 
 def _ask(row: FineTuningJob) -> datetime:

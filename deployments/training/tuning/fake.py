@@ -68,12 +68,11 @@ class FakeTuning(TuningApi):
         self.jobs[job.id] = job
         return job
 
-    def find_job(self, order: Order) -> TuningJob | None:
+    def find_job(self, order: Order, *, since: float | None = None) -> TuningJob | None:
         self._require_up()
-        for job in reversed(self.jobs.values()):
-            if job.metadata == order.metadata and not job.fruitless:
-                return job
-        return None
+        ours = [job for job in reversed(self.jobs.values()) if job.metadata == order.metadata]
+        late = [job for job in ours if since is not None and job.created_at >= since]
+        return next(iter([*(job for job in ours if not job.fruitless), *late]), None)
 
     def retrieve_job(self, job_id: str) -> TuningJob:
         self._require_up()

@@ -88,16 +88,19 @@ class OpenAiTuning(TuningApi):
             )
             return _read_job(job)
 
-    def find_job(self, order: Order) -> TuningJob | None:
+    def find_job(self, order: Order, *, since: float | None = None) -> TuningJob | None:
+        fruitless = None
         with self._explained():
             for number, job in enumerate(self.client.fine_tuning.jobs.list(limit=100)):
                 metadata = job.metadata or {}
                 ours = all(metadata.get(key) == value for key, value in order.metadata.items())
                 if ours and not (found := _read_job(job)).fruitless:
                     return found
+                if ours and fruitless is None and since is not None and job.created_at >= since:
+                    fruitless = found
                 if number >= LOOK_BACK:
                     break
-        return None
+        return fruitless
 
     def retrieve_job(self, job_id: str) -> TuningJob:
         from openai import NotFoundError

@@ -76,8 +76,11 @@ class TuningApi(ABC):
         """Start a job that carries `order.metadata`. This is what costs money."""
 
     @abstractmethod
-    def find_job(self, order: Order) -> TuningJob | None:
-        """The newest job with `order.metadata` that has a model or may still get one (not `fruitless`), or None."""
+    def find_job(self, order: Order, *, since: float | None = None) -> TuningJob | None:
+        """The newest job with `order.metadata` that has a model or may still get one (not `fruitless`), or None.
+
+        Where there is none, the newest fruitless one that was created at `since` (seconds since the epoch) or later.
+        """
 
     @abstractmethod
     def retrieve_job(self, job_id: str) -> TuningJob:

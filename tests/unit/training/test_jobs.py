@@ -96,8 +96,8 @@ class Unanswered(FakeTuning):
             super().create_job(order, training_file, validation_file)
         raise TuningUnavailableError("no answer")
 
-    def find_job(self, order: Order) -> TuningJob | None:
-        return None if self.late else super().find_job(order)
+    def find_job(self, order: Order, *, since: float | None = None) -> TuningJob | None:
+        return None if self.late else super().find_job(order, since=since)
 
 
 def test_a_job_that_is_listed_late_is_not_bought_twice(purchase: Purchase, sessions: Sessions) -> None:
@@ -109,6 +109,22 @@ def test_a_job_that_is_listed_late_is_not_bought_twice(purchase: Purchase, sessi
     tuning.late = False
     assert attach_or_create(purchase.order, sessions, tuning).id == "ftjob-1"
     assert tuning.asked == 1
+
+
+def test_a_job_that_failed_before_its_answer_came_is_not_bought_again(
+    purchase: Purchase, sessions: Sessions
+) -> None:
+    tuning = Unanswered(begins=True)
+    with pytest.raises(TuningUnavailableError):
+        attach_or_create(purchase.order, sessions, tuning)
+    tuning.late = False
+    made = utc_now().timestamp()
+    tuning.jobs["ftjob-1"] = replace(tuning.jobs["ftjob-1"], created_at=int(made))
+    tuning.finish("ftjob-1", FAILED)
+    with sessions.begin() as session:
+        records.reserve_job(session, purchase.order).asked_at = utc_now() - ANSWER_WITHIN
+    job = attach_or_create(purchase.order, sessions, tuning)
+    assert (job.id, job.status, tuning.asked) == ("ftjob-1", FAILED, 1)
 
 
 def test_a_job_that_never_began_is_asked_for_again_in_the_end(purchase: Purchase, sessions: Sessions) -> None:

@@ -161,6 +161,13 @@ def test_a_job_is_found_again_until_it_came_to_nothing(
     assert tuning.find_job(Order("set-1", "base", 4, 1.5, "notes")) is None
     fake.finish(job.id, "failed")
     assert tuning.find_job(ORDER) is None
+    assert tuning.find_job(ORDER, since=job.created_at + 1) is None
+    found = tuning.find_job(ORDER, since=job.created_at)
+    assert found is not None and (found.id, found.status) == (job.id, "failed")
+    assert tuning.find_job(Order("set-2", "base", 3, 1.5, "notes"), since=0) is None
+    newer = tuning.create_job(ORDER, file_id, file_id)
+    found = tuning.find_job(ORDER, since=job.created_at)
+    assert found is not None and found.id == newer.id
     assert tuning.retrieve_job(job.id).error == "it broke"
 
 
