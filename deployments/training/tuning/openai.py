@@ -144,7 +144,11 @@ class OpenAiTuning(TuningApi):
                 for messages in conversations:
                     whole = messages[-1]["role"] == "assistant"
                     body = {"model": model, "messages": list(messages), "add_generation_prompt": not whole}
-                    counts.append(self.client.post(url, body=body, cast_to=dict[str, Any])["count"])
+                    answer = self.client.post(url, body=body, cast_to=object)
+                    count = answer.get("count") if isinstance(answer, dict) else None
+                    if not isinstance(count, int):  # a page, or another server's way to tokenize
+                        return None
+                    counts.append(count)
             except APIStatusError as error:
                 if error.status_code not in _TELLS_NOTHING:
                     raise

@@ -236,3 +236,15 @@ def test_the_settings_sent_are_those_ordered(fake: FakeTuning, server: Server, f
     (body,) = server.created
     assert body["method"]["supervised"]["hyperparameters"] == {"n_epochs": 3, "learning_rate_multiplier": 1.5}
     assert (body["model"], body["suffix"], body["metadata"]) == ("base", "notes", ORDER.metadata)
+
+
+@pytest.mark.parametrize("odd", [{"html": "<html>"}, {"json": [1, 2]}, {"json": {"tokens": [1]}}])
+def test_a_server_with_another_way_to_tokenize_tells_no_lengths(
+    fake: FakeTuning, server: Server, odd: dict[str, Any]
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, **odd) if request.url.path == "/tokenize" else server.answer(request)
+
+    fake.limit = 10
+    tuning = OpenAiTuning("http://provider/v1", "key", transport=httpx.MockTransport(answer))
+    assert tuning.measure("base", [[{"role": "user", "content": "one two"}]]) is None
