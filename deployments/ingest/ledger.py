@@ -22,6 +22,9 @@ from shared.ledger.models import (
 )
 
 
+_TURN_LOCK = 4_242_002  # of Postgres, held to the end of a transaction; who asked first is let in first
+
+
 @dataclass(frozen=True)
 class Turn:
     """A run's right to change store and ledger; it ends when another run plans, or the knowledge base is cleared."""
@@ -32,7 +35,8 @@ class Turn:
 
 def take_turn(session: Session, run: str) -> Turn:
     """End everyone else's turn, once whoever is changing something has finished."""
-    row = session.get(KnowledgeTurn, 1, with_for_update=True)
+    _queue(session)
+    row = session.get(KnowledgeTurn, 1)
     if row is None:
         row = KnowledgeTurn(id=1, number=0, run=run)
         session.add(row)
@@ -43,8 +47,16 @@ def take_turn(session: Session, run: str) -> Turn:
 
 def lock_turn(session: Session, *, shared: bool = False) -> Turn | None:
     """Whose turn it is, until this transaction ends; `shared` lets other sharers in. None before the first turn."""
-    row = session.get(KnowledgeTurn, 1, with_for_update={"read": True} if shared else True)
+    _queue(session, shared=shared)
+    row = session.get(KnowledgeTurn, 1)
     return Turn(row.number, row.run) if row is not None else None
+
+
+def _queue(session: Session, *, shared: bool = False) -> None:
+    # Not the row's own lock: there, batch after batch would share it past whoever waits for all of them to end.
+    if session.get_bind().dialect.name == "postgresql":
+        lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+        session.execute(select(lock(_TURN_LOCK)))
 
 
 def read_current(session: Session) -> dict[str, Current]:

@@ -96,7 +96,7 @@ class PendingWrite(Base):
 
 
 class KnowledgeTurn(Base):
-    """Whose turn it is to change store and ledger: the newest plan's or clearing's. One row, locked meanwhile."""
+    """Whose turn it is to change store and ledger: the newest plan's or clearing's. One row, behind a lock."""
 
     __tablename__ = "knowledge_turn"
 

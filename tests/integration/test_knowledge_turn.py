@@ -103,3 +103,26 @@ def test_a_turn_is_taken_when_the_one_before_is_not_in_use_any_more(sessions: se
         wait_for(lambda: count_waiting(sessions) == 1, SECONDS)
     thread.join(SECONDS)
     assert later == [Turn(first.number + 1, "b")]
+
+
+def test_batches_that_come_later_do_not_pass_who_waits_for_the_turn(sessions: sessionmaker[Session]) -> None:
+    turn = take_turn(sessions, "run")
+    told: list[str] = []
+
+    def write_late() -> None:
+        try:
+            with sync.hold_turn(sessions, turn, shared=True):
+                told.append("let in")
+        except sync.OvertakenError:
+            told.append("overtaken")
+
+    clearing = threading.Thread(target=take_turn, args=(sessions, "clear"))
+    late = threading.Thread(target=write_late)
+    with sync.hold_turn(sessions, turn, shared=True):
+        clearing.start()
+        wait_for(lambda: count_waiting(sessions) == 1, SECONDS)
+        late.start()
+        wait_for(lambda: told or count_waiting(sessions) == 2, SECONDS)
+    for thread in (clearing, late):
+        thread.join(SECONDS)
+    assert told == ["overtaken"]
