@@ -263,11 +263,13 @@ def commit(settings: Settings, run_id: str) -> sync.Outcome:
         return [row for file in run.list_names(f"{step}.{turn.number}.") for row in run.read(file)]
 
     named = {(row["uri"], row["content_hash"]) for row in read(READ)}
-    written = {row["uri"]: sync.Written(**row) for row in read(WRITTEN)}
-    mine = [document for document in written.values() if (document.uri, document.content_hash) in named]
+    # A document may stand in two batches, with what `extract` read in an earlier try, too.
+    written = {
+        row["uri"]: sync.Written(**row) for row in read(WRITTEN) if (row["uri"], row["content_hash"]) in named
+    }
     with composition.open_store(settings) as store:
         hashes = {document["uri"]: document["content_hash"] for document in planned["write"]}
-        outcome = sync.commit_run(hashes, planned["removed"], mine, store, sessions, turn)
+        outcome = sync.commit_run(hashes, planned["removed"], list(written.values()), store, sessions, turn)
         sync.reconcile(store, sessions, turn, known={*planned["lost"], *outcome.missing})
     gone = set(read(GONE))
     if missing := [uri for uri in outcome.missing if uri not in gone]:

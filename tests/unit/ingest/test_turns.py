@@ -319,3 +319,22 @@ def test_a_clearing_is_of_the_version_that_the_person_saw(deployment: Deployment
 def test_a_conf_that_cannot_be_read_is_no_request(conf: dict[str, object]) -> None:
     with pytest.raises(OutdatedRequestError, match="conf can't be read"):
         read_request(conf, utc_now())
+
+
+def test_a_document_that_moved_to_another_batch_is_committed_as_it_was_read_last(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.ingest.plan.BATCH_SIZE", 1)
+    deployment.save("guides/before.md", "# Before\n\nin the last batch")
+    (deployment.knowledge / "guides/assets.md").rename(deployment.knowledge / "guides/a.md")
+    run_id, _ = deployment.start()
+    for source in ("guides", "notes"):
+        deployment.run_arm(run_id, source)
+    (deployment.knowledge / "guides/a.md").unlink()
+    deployment.save("guides/before.md", "# Before\n\nin the first batch")
+    deployment.run_arm(run_id, "guides")  # `extract` was cleared, with all after it
+    tasks.commit(deployment.settings, run_id)
+    assert deployment.texts() == {
+        "knowledge://guides/before.md": "in the first batch",
+        NOTE: "a note",
+    }
