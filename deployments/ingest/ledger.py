@@ -21,7 +21,6 @@ from shared.ledger.models import (
     utc_now,
 )
 
-
 _TURN_LOCK = 4_242_002  # of Postgres, held to the end of a transaction; who asked first is let in first
 
 
