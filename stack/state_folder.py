@@ -78,8 +78,11 @@ def is_ours(folder: Path) -> bool:
     if not names <= OWN_NAMES:
         return False
     # The log of an install may be older than the first start, and nothing else.
-    only_installed = names <= {"logs"} and all(
-        path.match("install-*.log") or path.name == "uv.log" for path in (folder / "logs").glob("*")
+    logs = folder / "logs"
+    only_installed = (
+        names <= {"logs"}
+        and not logs.is_file()
+        and all(path.match("install-*.log") or path.name == "uv.log" for path in logs.glob("*"))
     )
     return only_installed or all((folder / "secrets" / name).is_file() for name in OWN_SECRETS)
 

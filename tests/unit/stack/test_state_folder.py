@@ -164,6 +164,14 @@ def test_an_empty_folder_and_one_that_only_an_install_wrote_to_become_ours(
     assert not folder.exists()
 
 
+def test_a_file_that_is_called_as_our_logs_are_is_not_ours(machine: Path, configure: Configure) -> None:
+    (machine / "new").mkdir()
+    (machine / "new" / "logs").write_text("years of it")
+    with pytest.raises(StateFolderError):
+        operations.clean(configure(machine / "new"), report=PlainReport())
+    assert (machine / "new" / "logs").is_file()
+
+
 def test_logs_of_someone_elses_are_not_ours(machine: Path, configure: Configure) -> None:
     (machine / "new" / "logs").mkdir(parents=True)
     (machine / "new" / "logs" / "access.log").write_text("years of it")
