@@ -1,13 +1,14 @@
-"""Pricing, checking, deciding, scoring, reading results: rules without I/O."""
+"""Pricing, checking, scoring, reading results, bearing silence: rules without I/O."""
 
 import base64
-import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from deployments.training.checking import check_proposal
-from deployments.training.decision import LEVEL, decide, level_of, sign_flip_p, smallest_p
+from deployments.training.checking import Outcome, Verdict, check_proposal
+from deployments.training.decision import decide
+from deployments.training.preparation import Problem
 from deployments.training.pricing import count_tokens, price_job
 from deployments.training.proposals import Order, Proposal
 from deployments.training.results import Point, ResultError, decode_results, draw_curve, parse_results
@@ -27,21 +28,46 @@ def test_tokens_are_counted_per_message_and_example() -> None:
 
 
 def test_the_price_is_tokens_times_epochs() -> None:
-    assert price_job(500_000, 2, 3.0) == pytest.approx(3.0)
-
-
-def test_a_job_within_budget_goes() -> None:
-    verdict = check_proposal(PROPOSAL, 100_000)
-    assert verdict.outcome == "fine_tune"
-    assert verdict.price == pytest.approx(0.6)
+    assert price_job(500_000, 2, 3.0) == 3.0
 
 
 def test_a_job_at_the_budget_goes_and_above_it_does_not() -> None:
-    proposal = replace(PROPOSAL, budget=0.6)
+    assert check_proposal(PROPOSAL, 100_000) == Verdict(
+        "fine_tune", ("100000 tokens x 2 epochs x 3 USD per million = 0.6000 USD, budget 1.0000 USD",), 0.6
+    )
+    proposal = replace(PROPOSAL, budget=0.6, currency="EUR")
     assert check_proposal(proposal, 100_000).outcome == "fine_tune"
-    verdict = check_proposal(proposal, 100_001)
-    assert verdict.outcome == "over_budget"
-    assert "budget 0.6000 USD" in verdict.reasons[0]
+    assert check_proposal(proposal, 100_001) == Verdict(
+        "over_budget",
+        (
+            "100001 tokens x 2 epochs x 3 EUR per million = 0.6000 EUR, budget 0.6000 EUR",
+            "use fewer examples or epochs, or raise max_training_cost in voice.toml",
+        ),
+        price_job(100_001, 2, 3.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "told"),
+    [
+        ({"problems": (Problem("a.md", 2, "no topic"), Problem("b.md", 1, "empty"))}, "bad_format",
+         ("a.md:2: no topic", "b.md:1: empty")),
+        ({"counts": {**COUNTS, "train": 0}}, "no_training_examples",
+         ("examples/train is empty: put example posts there",)),
+        ({"counts": {**COUNTS, "validation": 0}}, "no_validation_examples",
+         ("examples/validation is empty: put example posts there",)),
+        ({"counts": {**COUNTS, "holdout": 5}}, "no_holdout_examples",
+         ("examples/holdout has 5 posts, at least 6 are needed to judge a model",)),
+        ({"order": None}, "no_holdout_examples",
+         ("examples/holdout has 8 posts, at least 6 are needed to judge a model",)),
+    ],
+)  # fmt: skip
+def test_what_keeps_a_job_from_being_bought_is_said(
+    change: dict[str, Any], outcome: Outcome, told: tuple[str, ...]
+) -> None:
+    assert check_proposal(replace(PROPOSAL, **change), 100_000) == Verdict(outcome, told, 0.0)
+    one_each = replace(PROPOSAL, counts={"train": 1, "validation": 1, "holdout": 6})
+    assert check_proposal(one_each, 100_000).outcome == "fine_tune"
 
 
 def test_the_epochs_priced_are_the_epochs_ordered() -> None:
@@ -55,91 +81,12 @@ def test_a_holdout_on_which_nothing_can_be_shown_buys_nothing(posts: int, outcom
     assert decide([0.1] * posts, [0.9] * posts).promote == (outcome == "fine_tune")
 
 
-def test_a_clear_gain_is_promoted() -> None:
-    champion = [0.5, 0.4, 0.6, 0.5, 0.45, 0.55, 0.5, 0.4]
-    decision = decide(champion, [score + gain for score, gain in zip(champion, [0.1, 0.2] * 4, strict=True)])
-    assert decision.promote
-    assert decision.low > 0
-    assert decision.mean_difference == pytest.approx(0.15)
-
-
-@pytest.mark.parametrize(
-    ("champion", "challenger", "reason"),
-    [
-        ([0.5] * 8, [0.5] * 8, "not better"),
-        ([0.5] * 8, [0.4] * 8, "not better"),
-        ([0.5] * 8, [0.9, 0.1, 0.9, 0.2, 0.8, 0.2, 0.9, 0.3], "chance"),
-        ([0.5] * 8, [0.9] * 7 + [math.nan], "finite"),
-        ([-math.inf] * 8, [0.9] * 8, "finite"),
-        ([0.1] * 5, [0.9] * 5, "only 5 pairs"),
-        ([], [], "only 0 pairs"),
-    ],
-)
-def test_doubt_keeps_the_champion(champion: list[float], challenger: list[float], reason: str) -> None:
-    decision = decide(champion, challenger)
-    assert not decision.promote
-    assert reason in decision.reason
-
-
-def test_a_gain_that_the_bootstrap_took_for_shown_may_be_chance() -> None:
-    """Its interval is too narrow on few pairs; the exact test counts 3 of 64 flips that do as well."""
-    gains = [0.30, 0.20, 0.10, 0.25, 0.15, -0.05]
-    decision = decide([0.0] * 6, gains)
-    assert decision.low > 0
-    assert decision.p_value == 2 / 64
-    assert not decision.promote
-
-
-def test_the_p_value_is_that_of_the_library() -> None:
-    from scipy.stats import permutation_test
-
-    for gains in ([0.3, -0.1, 0.2, 0.2, 0.5, 0.1, -0.2], [0.1] * 4 + [-0.1] * 3, [0.0] * 6, [-0.2] * 9):
-        exact = permutation_test(
-            (gains,), sum, permutation_type="samples", alternative="greater", vectorized=False
-        )
-        assert sign_flip_p(gains) == pytest.approx(exact.pvalue)
-
-
-def test_many_pairs_are_judged_by_drawn_flips() -> None:
-    pattern = [0.3, -0.2, 0.25, -0.1, 0.1, 0.05]
-    exact, drawn = sign_flip_p(pattern * 3), sign_flip_p(pattern * 4)
-    assert 0 < drawn < exact < 0.2
-    assert sign_flip_p([0.1] * 60) == smallest_p(60)
-    assert decide([0.0] * 60, [0.1] * 60).promote
-
-
-def test_each_challenger_on_a_holdout_gets_a_smaller_share_of_the_level() -> None:
-    levels = [level_of(number) for number in range(1, 2001)]
-    assert levels[0] == LEVEL == 0.025
-    assert levels == sorted(levels, reverse=True)
-    assert sum(levels) < 2 * LEVEL
-    gains = [0.3, 0.2, 0.1, 0.2, 0.3, 0.1, 0.2, -0.1]
-    assert sign_flip_p(gains) == pytest.approx(4 / 256)
-    assert decide([0.0] * 8, gains).promote
-    second = decide([0.0] * 8, gains, number=2)
-    assert not second.promote and "chance" in second.reason
-
-
-def test_a_p_value_at_the_level_is_enough() -> None:
-    """The third challenger gets 1/240: eight pairs at their best have 1/256."""
-    assert decide([0.0] * 8, [0.1] * 8, number=3).promote
-    used_up = decide([0.0] * 8, [0.1] * 8, number=4)
-    assert not used_up.promote and "used up" in used_up.reason
-
-
-def test_a_decision_is_the_same_every_time() -> None:
-    champion, challenger = [0.1, 0.2, 0.3, 0.4, 0.5, 0.2], [0.2, 0.5, 0.2, 0.6, 0.7, 0.3]
-    assert decide(champion, challenger) == decide(champion, challenger)
-
-
-def test_scores_that_do_not_pair_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not pair"):
-        decide([0.1], [0.1, 0.2])
-
-
-def test_form_and_likeness_make_the_score(voice: Voice) -> None:
+def test_form_and_likeness_make_half_of_the_score_each(voice: Voice) -> None:
     reference = "Field note: a hook in some words.\n\nWhat do you say?\n\n#FieldNotes #Airflow"
     assert score_post(reference, reference, voice) == pytest.approx(1.0)
+    assert score_post(reference, "全く別の話", voice) == pytest.approx(0.5)
+    other_opener = voice.model_copy(update={"opener": "Tip:"})
+    assert score_post(reference, reference, other_opener) == pytest.approx(0.875)  # three rules of four
     formless = score_post("What do you say? A hook in some words.", reference, voice)
     empty = score_post("", reference, voice)
     assert 0 <= empty < formless < 1
