@@ -1,6 +1,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+from shared.llm.port import Decoding
 from shared.prompt import MAX_EXCERPT_CHARACTERS, build_messages, choose_decoding, read_topic
 from shared.voice import load_voice
 
@@ -31,5 +32,38 @@ def test_no_context_is_said_rather_than_left_blank() -> None:
     assert "(nothing found)" in build_messages(VOICE, "assets", [])[1]["content"]
 
 
+def test_a_prompt_is_known_to_the_last_character() -> None:
+    """A model is trained on it: a space more, and serving asks something else than was learnt."""
+    voice = VOICE.model_copy(
+        update={
+            "speaker": "an engineer", "description": "calm", "language": "German", "opener": "Tip:",
+            "min_words": 5, "max_words": 20, "hashtags": ("#Tips", "#Airflow"),
+            "format": VOICE.format.model_copy(update={"rules": "One hook."}),
+        }
+    )  # fmt: skip
+    chunks = [SimpleNamespace(title="A", text="x" * 600), SimpleNamespace(title="B", text="y" * 601)]
+    assert build_messages(voice, " assets\n", chunks) == [
+        {
+            "role": "system",
+            "content": "You are an engineer: calm. You write short posts in German. One hook.",
+        },
+        {
+            "role": "user",
+            "content": f"Facts:\nA: {'x' * 600}\n\nB: {'y' * 600}\n\nTopic: assets\n\n"
+            'Write the post in 5 to 20 words. Begin with "Tip:" and end with #Tips #Airflow.',
+        },
+    ]
+    assert build_messages(voice, "assets", [])[1]["content"].startswith("Facts:\n(nothing found)\n\nTopic: ")
+
+
+def test_messages_of_another_kind_have_no_topic() -> None:
+    assert read_topic([{"role": "user", "content": "What about Topic: assets"}]) == ""
+    told = [
+        {"role": "user", "content": "Topic: one"},
+        {"role": "user", "content": "Topic:  two \nTopic: \u2003three "},
+    ]
+    assert read_topic(told) == "three"
+
+
 def test_an_answer_has_room_for_the_longest_post() -> None:
-    assert choose_decoding(VOICE).max_tokens > VOICE.max_words * 1.5
+    assert choose_decoding(VOICE) == Decoding(VOICE.max_words * 2 + 40, frequency_penalty=0.3)
