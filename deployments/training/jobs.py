@@ -97,7 +97,10 @@ def release_failed_jobs(sessions: sessionmaker[Session], tuning: TuningApi) -> i
                 log.warning("%s: it is forgotten", error)
                 row.status = FAILED
                 continue
-            if job.fruitless or not _is_named(job, name_job(row.training_set, row.settings_digest)):
+            if not _is_named(job, name_job(row.training_set, row.settings_digest)):
+                log.warning("job %s is another's: it is forgotten", job.id)
+                row.status = FAILED
+            elif job.fruitless:
                 records.finish_job(row, job)
         return records.release_failed_jobs(session)
 
