@@ -64,12 +64,13 @@ def function_of(mutant: str) -> str:
 
 
 def read_change(mutant: str) -> tuple[str, str]:
-    """The line that a mutant puts in (stripped), and the whole difference."""
+    """The lines that a mutant puts in, else `- ` and those that it only takes out; and the whole difference."""
     difference = ask_mutmut("show", mutant)
-    added = [
-        line[1:].strip() for line in difference.splitlines() if line.startswith("+") and line[:3] != "+++"
-    ]
-    return " ".join(added), difference
+    changes = {"+": "", "-": "-"}
+    for line in difference.splitlines():
+        if line[:1] in changes and line[:3] not in ("+++", "---"):
+            changes[line[0]] += f" {line[1:].strip()}"
+    return (changes["+"] or changes["-"]).strip(), difference
 
 
 def tally_functions(wanted: list[str], equivalent: set[tuple[str, str]]) -> dict[str, Tally]:
@@ -92,13 +93,17 @@ def tally_functions(wanted: list[str], equivalent: set[tuple[str, str]]) -> dict
 
 
 def find_constants(source: str) -> list[tuple[ast.Constant, str]]:
-    """The numbers that are assigned to names at the top of a module."""
+    """The numbers that are assigned to names at the top of a module, `timedelta(minutes=2)` included."""
     found = []
     for statement in ast.parse(source).body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Constant):
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
             target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-            if type(statement.value.value) in (int, float):
-                found.append((statement.value, ast.unparse(target)))
+            values: list[ast.expr | None] = [statement.value]
+            if isinstance(statement.value, ast.Call):
+                values = [*statement.value.args, *(keyword.value for keyword in statement.value.keywords)]
+            for value in values:
+                if isinstance(value, ast.Constant) and type(value.value) in (int, float):
+                    found.append((value, ast.unparse(target)))
     return found
 
 
