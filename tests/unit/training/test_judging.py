@@ -112,7 +112,9 @@ def test_a_comparison_is_kept_whole(
     }  # fmt: skip
     (run_id,) = tracker.runs
     run = tracker.runs[run_id]
-    record = json.loads(run["files"].pop("decision.json"))
+    written = run["files"].pop("decision.json")
+    record = json.loads(written)
+    assert written == json.dumps(record, indent=1).encode()  # people read it in the tracker
     assert run == {
         "name": f"promote version 2 over {rival}",
         "key": f"promotion:{key}",

@@ -16,6 +16,7 @@ from deployments.training.preparation import (
     find_too_long,
 )
 from shared.examples import SPLITS, Example, Split
+from shared.prompt import build_messages
 from shared.voice import Voice
 
 ITEM = ContextItem("id", "uri", "hash", "Guide", "ein Fäktum")
@@ -42,11 +43,10 @@ def test_the_bytes_of_a_training_set_are_known(voice: Voice) -> None:
     ]
     contexts = {digest_example(each.topic, each.text): [ITEM] for each in examples}
     built = build_training_set(examples, contexts, voice)
-    answers = {
-        split: [json.loads(line)["messages"][-1]["content"] for line in content.decode().splitlines()]
-        for split, content in built.files.items()
-    }
-    assert answers == {"train": ["eins", "zwei"], "validation": ["vier"], "holdout": ["drei"]}
+    for split, posts in {"train": ["eins", "zwei"], "validation": ["vier"], "holdout": ["drei"]}.items():
+        conversations = [json.loads(line)["messages"] for line in built.files[split].decode().splitlines()]
+        prompt = build_messages(voice, "assets", [ITEM])
+        assert conversations == [[*prompt, {"role": "assistant", "content": post}] for post in posts]
     assert all(content.endswith(b"}\n") and b"\n\n" not in content for content in built.files.values())
     parts = [f"{split}\0{len(built.files[split])}\0".encode() + built.files[split] for split in SPLITS]
     assert built.digest == sha256(b"".join(parts)).hexdigest()
