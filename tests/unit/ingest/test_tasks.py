@@ -131,7 +131,9 @@ def test_clearing_leaves_the_record_of_old_versions(deployment: Deployment) -> N
 
 
 @pytest.mark.parametrize(
-    "end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"], ids=ascii
+    "end",
+    ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"],
+    ids=lambda end: f"U+{ord(end):04X}",
 )
 def test_a_document_may_hold_any_line_end(deployment: Deployment, end: str) -> None:
     deployment.save("guides/assets.md", f"# Assets{end}and more\n\na fact{end}of old")
