@@ -1,3 +1,4 @@
+import hashlib
 import time
 from pathlib import Path
 
@@ -180,3 +181,115 @@ def test_ten_thousand_documents_are_planned_quickly() -> None:
     plan = plan_sync(documents, [], current(*documents[1:]))
     assert [d.uri for d in plan.to_write] == ["knowledge://guides/0.md"]
     assert time.perf_counter() - started < 30  # a quadratic plan takes minutes
+
+
+def test_documents_to_write_are_in_the_order_of_their_uris() -> None:
+    plan = plan_sync([document("a"), document("b", "2"), document("c")], [], current(document("b")))
+    assert [d.uri[-1] for d in plan.to_write] == ["a", "b", "c"]
+    assert [d.uri[-1] for d in plan.added] == ["a", "c"] and [d.uri[-1] for d in plan.changed] == ["b"]
+
+
+def test_a_document_of_a_source_without_an_arm_stays_as_it_is_whatever_became_of_it() -> None:
+    outside = [document(name, "2", "outside") for name in ("edited", "lost", "new")]
+    known = current(document("edited", source="outside"), document("lost", "2", "outside"))
+    plan = plan_sync(outside, [], known, damaged={document("lost", source="outside").uri}, arms={"guides"})
+    assert (plan.added, plan.changed, plan.removed) == ((), (), ())
+    assert plan.unchanged == ("knowledge://outside/edited", "knowledge://outside/lost")
+
+
+def test_what_an_emptied_folder_says() -> None:
+    with pytest.raises(KnowledgeError) as error:
+        plan_sync([], [], current(*many(3)))
+    assert str(error.value) == (
+        "The knowledge folder holds no usable document, but the knowledge base has 3. Nothing was deleted. Put the "
+        "files back, or run `ghostwriter knowledge clear` to empty the knowledge base."
+    )
+    with pytest.raises(KnowledgeError) as error:
+        plan_sync([], [], {})
+    assert str(error.value) == (
+        "The knowledge folder holds no usable document: put .md or .txt files into content/knowledge/<source>/."
+    )
+
+
+def test_half_of_everything_may_go_and_one_more_may_not() -> None:
+    sources = [many(4), many(4, "notes")]
+    assert len(lose([*sources[0], *sources[1]], [*sources[0][:2], *sources[1][:2]]).uris) == 4
+    # A third source keeps both losses below half of their sources: only the sum is too much.
+    before = [*many(10), *many(10, "notes"), document("one", source="third")]
+    left = [*many(10)[:5], *many(10, "notes")[:5]]
+    removals = lose(before, left)
+    assert removals.uris == ()
+    assert [problem.uri for problem in removals.withheld] == [
+        "knowledge://guides",
+        "knowledge://notes",
+        "knowledge://third",
+    ]
+
+
+def test_what_is_accepted_goes_while_the_rest_waits() -> None:
+    before = [*many(4), *many(2, "notes")]
+    first, second = lose(before, []).withheld
+    digest = hashlib.sha256(
+        b"knowledge://notes/000.md 1\nknowledge://notes/001.md 1\n"
+    ).hexdigest()  # what a run's conf holds
+    assert second == Problem(
+        "knowledge://notes",
+        "2 of 2 documents of `notes` are gone; they stay in the knowledge base until "
+        "`ghostwriter knowledge sync --accept-removals`",
+        digest,
+    )
+    removals = lose(before, [], accepted={digest})
+    assert removals == Removals(("knowledge://notes/000.md", "knowledge://notes/001.md"), (first,))
+
+
+def test_late_sources_are_those_with_something_to_write() -> None:
+    known = current(document("same", source="b"), document("edited", source="c"))
+    documents = [
+        document("new", source="d"),
+        document("edited", "2", "c"),
+        document("same", source="b"),
+        document("new"),
+    ]
+    message = "the run began before Airflow knew this folder: `ghostwriter knowledge sync` reads it"
+    assert find_late_sources(documents, known, {"guides"}) == [
+        Problem("knowledge://c", message),
+        Problem("knowledge://d", message),
+    ]
+
+
+def count(documents: list[SourceDocument]) -> list[int]:
+    return [len(batch["uris"]) for batch in make_batches(documents)]  # type: ignore[arg-type]
+
+
+def test_a_batch_holds_twenty_documents_and_more_only_where_there_would_be_more_than_a_hundred() -> None:
+    assert [count(many(number)) for number in (20, 21, 40)] == [[20], [20, 1], [20, 20]]
+    assert count(many(2_000)) == [20] * 100
+    assert count(many(2_001)) == [21] * 95 + [6]
+
+
+def test_a_batch_holds_a_megabyte_and_more_only_where_there_would_be_more_than_a_hundred() -> None:
+    assert count([sized("a", 500_000), sized("b", 500_000)]) == [2]
+    assert count([sized("a", 500_000), sized("b", 500_001)]) == [1, 1]
+    assert count([sized(f"{n}", 600_000) for n in range(100)]) == [2] * 50
+    # 50 MB and 26 bytes: the hundredth of its double, rounded up, is 1,000,001.
+    rest = [sized(f"{n}", 1_000_000) for n in range(49)]
+    assert count([sized("a", 500_000), sized("b", 500_001), *rest, sized("c", 25)]) == [2] + [1] * 50
+
+
+def test_batches_are_numbered_and_labelled() -> None:
+    documents = [*many(21), document("deep/er/last.md")]
+    assert make_batches(documents) == [
+        {"number": 0, "label": "000.md … 019.md (20)", "uris": [d.uri for d in many(20)]},
+        {
+            "number": 1,
+            "label": "020.md … last.md (2)",
+            "uris": ["knowledge://guides/020.md", "knowledge://guides/deep/er/last.md"],
+        },
+    ]
+
+
+def test_a_name_of_more_than_a_hundred_characters_is_cut_in_its_middle() -> None:
+    (batch,) = make_batches([document("a" * 50 + "b" * 50)])
+    assert batch["label"] == "a" * 50 + "b" * 50
+    (batch,) = make_batches([document("a" * 50 + "b" * 51)])
+    assert batch["label"] == "a" * 49 + "…" + "b" * 50

@@ -1,6 +1,6 @@
 import pytest
 
-from deployments.ingest.splitting import CHUNK_CHARACTERS, find_title, split_text
+from deployments.ingest.splitting import CHUNK_CHARACTERS, Section, find_title, is_markdown, split_text
 
 MARKDOWN = "# Assets\n\nIntro.\n\n## Events\n\n" + "An event wakes a Dag. " * 60 + "\n\n### Extra\n\nMore."
 
@@ -126,3 +126,60 @@ def test_plain_text_has_no_front_matter_and_keeps_its_indentation() -> None:
     text = "---\ntitle: x\n---\n  indented\n"
     assert [s.text for s in split_text(text, markdown=False)] == [text.rstrip()]
     assert find_title("# one\n\n# Two", "stem", markdown=False) == "# one"
+
+
+def test_a_chunk_has_five_hundred_characters_and_plain_ones_overlap_by_fifty() -> None:
+    text = "".join(chr(0x4E00 + number) for number in range(1_000))
+    for markdown in (False, True):
+        assert split_text(text[:500], markdown=markdown) == [Section("", text[:500])]
+        assert split_text(text, markdown=markdown) == [
+            Section("", text[:500]),
+            Section("", text[450:950]),
+            Section("", text[900:]),
+        ]
+
+
+def test_blocks_share_a_chunk_while_they_fit() -> None:
+    first, second = "a" * 300, "b" * 198
+    fits = f"{first}\n\n{second}"
+    assert split_text(f"{fits}\n\nc", markdown=True) == [Section("", fits), Section("", "c")]
+    assert split_text(f"{fits}b", markdown=True) == [Section("", first), Section("", f"{second}b")]
+
+
+def test_headings_of_three_levels_part_a_document_and_deeper_ones_stay_in_the_text() -> None:
+    text = "Intro.\n\n# T\n\n## A  one\nA.\n### B\nB.\n#### C\nC.\n## D\nD.\n### E\n\n# F\nF.\n\n"
+    assert split_text(text, markdown=True) == [
+        Section("", "Intro."),
+        Section("A one", "A."),
+        Section("A one › B", "B.\n#### C\nC."),
+        Section("D", "D."),
+        Section("F", "F."),
+    ]
+
+
+def test_a_title_is_cut_after_120_characters_and_its_blanks_are_single() -> None:
+    assert find_title("# " + "x" * 121, "file") == "x" * 120
+    assert find_title("# A \t B", "file") == "A B"
+    assert find_title("...\n\n## \n\n  ## Title", "file") == "Title"
+    assert find_title("***\n\n~~~\n", "file") == "file"
+    assert find_title("...\n\n  First word\nsecond", "file", markdown=False) == "First word"
+
+
+def test_a_heading_without_words_hides_neither_the_next_one_nor_the_text() -> None:
+    assert find_title("# \n\n## Second\n", "file") == "Second"
+    assert split_text("# One\n# Two", markdown=True) == [Section("", "One\nTwo")]
+    assert split_text("", markdown=True) == split_text(" \n\t\n", markdown=False) == []
+
+
+def test_the_suffix_tells_plain_text_from_markdown() -> None:
+    assert [is_markdown(f"knowledge://a/{name}") for name in ("b.md", "b.markdown", "b.txt", "b.TXT")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_old_line_ends_are_line_ends() -> None:
+    assert split_text("# T\r\rOne\rtwo\r\nthree", markdown=True) == [Section("", "One\ntwo\nthree")]
+    assert find_title("\ufeff\ufeffFirst\rsecond", "file", markdown=False) == "First"

@@ -1,5 +1,6 @@
 """The steps of the ingest Dag in their order, on real files and fakes of the store, the provider and the ledger."""
 
+import hashlib
 import os
 import shutil
 import time
@@ -336,3 +337,53 @@ def test_a_source_that_joins_a_run_late_is_left_to_the_next_one(deployment: Depl
         tasks.extract(deployment.settings, run_id, "outside")  # the run is over
     assert deployment.run().documents == 3
     assert tasks.list_problems(deployment.settings) == []
+
+
+def test_the_folder_of_a_run_shows_eighty_characters_of_its_id(tmp_path: Path) -> None:
+    run_id = "manual__2026-11-24T12:00:00+00:00/" + "x" * 60
+    digest = hashlib.sha256(run_id.encode()).hexdigest()[:32]
+    assert RunFolder(tmp_path, run_id).path == (
+        tmp_path / "ingest/runs" / f"manual__2026-11-24T12_00_00+00_00_{'x' * 46}-{digest}"
+    )
+
+
+def test_a_file_of_a_run_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, "run")
+
+    def break_off() -> Any:
+        yield {"text": "new"}
+        raise ValueError
+
+    assert folder.write("rows", [{"text": "é\r\n"}, None]) == 2
+    assert (folder.path / "rows.jsonl").read_bytes() == '{"text": "é\\r\\n"}\nnull\n'.encode()
+    with pytest.raises(ValueError):
+        folder.write("rows", break_off())
+    assert list(folder.read("rows")) == [{"text": "é\r\n"}, None]
+    assert folder.write("rows-2", []) == folder.write("other", []) == 0
+    assert folder.list_names("rows") == ["rows", "rows-2"]
+    folder.keep_only("rows")
+    assert [path.name for path in folder.path.iterdir()] == ["rows.jsonl"]
+    folder.empty()
+    folder.empty()
+    assert folder.path.is_dir() and folder.list_names("") == []
+    with pytest.raises(FileNotFoundError) as error:
+        folder.read("rows")
+    assert str(error.value) == (
+        "This run's file rows is gone: the run has ended, or was planned anew. Clear its task `plan` with everything "
+        "after it, or start a new run."
+    )
+
+
+def test_the_folder_of_a_run_is_kept_for_seven_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("now", "kept", "old")
+    now, kept, old = folders = [RunFolder(tmp_path, name) for name in names]
+    for folder in folders:
+        folder.write("rows", [1])
+    moment = 2_000_000_000
+    os.utime(kept.path, (moment - 7 * 24 * 3600, moment - 7 * 24 * 3600))
+    os.utime(old.path, (moment - 7 * 24 * 3600 - 1, moment - 7 * 24 * 3600 - 1))
+    monkeypatch.setattr(time, "time", lambda: moment)
+    os.utime(now.path, (moment, moment))
+    now.keep_only("rows")
+    assert [folder.path.exists() for folder in folders] == [True, True, False]
+    assert list(kept.read("rows")) == [1]
