@@ -1,7 +1,9 @@
-"""A stack's configuration in a temporary folder, with its secrets."""
+"""A stack's configuration in a temporary folder, with its secrets; and no process is ended but the test's own."""
 
 from pathlib import Path
+from uuid import uuid4
 
+import psutil
 import pytest
 
 from stack.config import StackConfig, load_config
@@ -15,3 +17,23 @@ def stack_config(tmp_path: Path) -> StackConfig:
     )
     ensure_secrets(config.secrets_dir)
     return config
+
+
+@pytest.fixture(autouse=True)
+def end_none_but_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in what is tested ends no process but those that this test started, however they were found."""
+    mark = str(uuid4())
+    monkeypatch.setenv("STARTED_BY_TEST", mark)
+
+    def guard(name: str) -> None:
+        end = getattr(psutil.Process, name)
+
+        def end_own(process: psutil.Process) -> None:
+            if process.environ().get("STARTED_BY_TEST") != mark:
+                raise AssertionError(f"{process} is not the test's to {name}")
+            end(process)
+
+        monkeypatch.setattr(psutil.Process, name, end_own)
+
+    guard("terminate")
+    guard("kill")

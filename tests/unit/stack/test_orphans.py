@@ -265,3 +265,48 @@ def test_waiting_for_an_end_is_bounded(spawn: Spawn) -> None:
     orphans.wait_for_end(process.pid)
     assert not lives(process)
     orphans.wait_for_end(process.pid)  # gone already
+
+
+def test_what_is_remembered_stands_in_the_file_as_it_is_recalled(stack_config: StackConfig) -> None:
+    stack_config.run_dir.mkdir()
+    orphans.remember(stack_config, {12: 1.25, 34: 2.5})
+    assert orphans.get_file(stack_config) == stack_config.state_dir / "run" / "processes.json"
+    assert json.loads(orphans.get_file(stack_config).read_text()) == [
+        {"pid": 12, "created": 1.25},
+        {"pid": 34, "created": 2.5},
+    ]
+
+
+def test_each_is_given_its_time(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, wait_all, wait = [], psutil.wait_procs, psutil.Process.wait
+
+    def wait_procs(processes: list[psutil.Process], timeout: float) -> object:
+        given.append((len(processes), timeout))
+        return wait_all(processes, timeout=timeout)
+
+    monkeypatch.setattr(psutil, "wait_procs", wait_procs)
+    assert orphans.sweep(born(spawn())) == 1
+    assert orphans.sweep(born(spawn()), politely=False) == 1
+    assert given == [(1, 8), (0, 3), (1, 0), (1, 3)]
+
+    def wait_one(process: psutil.Process, timeout: float) -> object:
+        given.append((process.pid, timeout))
+        return wait(process, timeout=0)
+
+    monkeypatch.setattr(psutil.Process, "wait", wait_one)
+    process = spawn()
+    orphans.wait_for_end(process.pid)
+    assert given[4:] == [(process.pid, 5)] and lives(process)
+
+
+def test_who_is_gone_or_refuses_to_be_looked_at_hides_nobody_else(
+    stack_config: StackConfig, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, mine = get_dead(spawn), spawn(env={STACK_VARIABLE: str(stack_config.state_dir)})
+    leader, created, child = leave_child(spawn)
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter([dead, mine, child, psutil.Process()]))
+    try:
+        assert orphans.find_marked(stack_config) == born(mine)
+        assert orphans.find_group(leader.pid, created) == born(child)
+    finally:
+        child.kill()

@@ -1,8 +1,10 @@
 """Which folders `make up` works in, and which `make clean` removes: all in temporary folders, with HOME faked."""
 
 import os
+import pwd
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,16 @@ from stack import operations
 from stack.config import StackConfig, load_config
 from stack.report import PlainReport
 from stack.secrets import ensure_secrets
-from stack.state_folder import MARKER, StateFolderError
+from stack.state_folder import (
+    MARKER,
+    OWN_SECRETS,
+    StateFolderError,
+    check_removable,
+    check_usable,
+    is_ours,
+    mark,
+    was_started,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 Configure = Callable[[str | Path], StackConfig]
@@ -99,8 +110,6 @@ def test_a_link_to_a_protected_folder_is_one(machine: Path, configure: Configure
 
 
 def test_the_home_of_the_account_is_protected_whatever_HOME_says(configure: Configure) -> None:
-    import pwd
-
     with pytest.raises(StateFolderError, match="home"):
         operations.clean(configure(pwd.getpwuid(os.getuid()).pw_dir), report=PlainReport())
 
@@ -257,3 +266,134 @@ def test_an_install_writes_no_log_into_a_foreign_folder(machine: Path) -> None:
         env={**environment, "STATE_DIR": "~/tidy"}, capture_output=True, timeout=60,
     )  # fmt: skip
     assert (machine / "tidy" / "logs").is_dir() and not (project / "~").exists()
+
+
+def refuse(check: Callable[[StackConfig], None], config: StackConfig) -> str:
+    with pytest.raises(StateFolderError) as error:
+        check(config)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("state_dir", "reason"),
+    [
+        ("/", "the root of the file system"),
+        ("~", "your home"),
+        ("~/..", "above your home {home}"),
+        (".", "the repository"),
+        ("~/made/..", "your home"),
+        ("content", "the content"),
+        ("content/knowledge/state", "in the content {home}/project/content"),
+        ("~/.cache/ghostwriter", "the cache"),
+    ],
+)
+def test_what_a_protected_folder_is_called(
+    machine: Path, configure: Configure, state_dir: str, reason: str
+) -> None:
+    config = configure(state_dir)
+    folder, named = config.state_dir.resolve(), reason.format(home=machine)
+    assert refuse(check_usable, config) == (
+        f"STATE_DIR names {folder}, {named}: set it to a folder of its own, like .state"
+    )
+    assert refuse(check_removable, config) == (
+        f"{folder} (STATE_DIR) is not removed: it is named by STATE_DIR, {named}. Nothing was touched. To do: set "
+        "STATE_DIR to the folder that `make up` was given"
+    )
+
+
+def test_a_folder_above_the_repository_the_content_or_the_accounts_home_is_protected(
+    machine: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure("~/work")
+    for name in ("a/project", "b/content", "c/home"):
+        (machine / "work" / name).mkdir(parents=True)
+    content, root = machine / "work/b/content", machine / "work/a/project"
+    account = pwd.struct_passwd(("me", "x", 1, 1, "", str(machine / "work/c/home"), "sh"))
+    for change, state_dir, reason in (
+        ({"content_dir": content}, "work", f"above the content {content}"),
+        ({"content_dir": content}, "work/b", f"above the content {content}"),
+        ({"root": root}, "work", f"above the repository {root}"),
+        ({"root": root}, "work/a/project", "the repository"),
+    ):
+        changed = replace(config, state_dir=machine / state_dir, **change)
+        named = refuse(check_removable, changed).split("by STATE_DIR, ")[1].split(". Nothing")[0]
+        assert named == reason
+    check_removable(replace(config, state_dir=machine / "work/c/home"))
+    monkeypatch.setattr(pwd, "getpwuid", {os.getuid(): account}.__getitem__)
+    assert "by STATE_DIR, your home." in refuse(
+        check_removable, replace(config, state_dir=machine / "work/c/home")
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["b"], "b"),
+        (["c", "a", "b", "postgres"], "a, b, c"),
+        (["d", "c", "a", "b", "logs"], "a, b, c and 1 more"),
+        (["secrets", "logs", "run", "lock", "done"], "done, lock, logs and 2 more"),
+    ],
+)
+def test_what_a_folder_of_someone_elses_holds_is_said(
+    machine: Path, configure: Configure, names: list[str], shown: str
+) -> None:
+    for name in names:
+        (machine / "other" / name).mkdir(parents=True)
+    (machine / "other/.DS_Store").touch()
+    config = configure("~/other")
+    assert refuse(check_usable, config) == (
+        f"{machine}/other (STATE_DIR) holds what Ghostwriter did not put there ({shown}): set STATE_DIR to a new or "
+        "empty folder, or move these elsewhere"
+    )
+    assert refuse(check_removable, config) == (
+        f"{machine}/other (STATE_DIR) is not removed: it bears no mark of `make up` and holds what Ghostwriter did "
+        f"not put there ({shown}). Nothing was touched. To do: set STATE_DIR to the folder that `make up` was given; "
+        "if it is this one, move those elsewhere, or remove the folder yourself"
+    )
+
+
+def test_a_mark_says_whose_the_folder_is_and_can_be_set_again(machine: Path, configure: Configure) -> None:
+    config = configure("~/deep/er")
+    for _ in range(2):
+        mark(config)
+        assert list_files(machine / "deep") == {machine / "deep/er", machine / "deep/er/.ghostwriter"}
+        assert (machine / "deep/er/.ghostwriter").read_text() == (
+            "The state of a Ghostwriter stack. `make clean` removes this folder with all that is in it.\n"
+        )
+    (machine / "deep/er/more").touch()
+    assert is_ours(machine / "deep/er")
+    check_usable(config)
+    check_removable(config)
+
+
+def test_all_secrets_make_an_unmarked_folder_ours_and_any_of_them_tells_of_a_start(machine: Path) -> None:
+    folder = machine / "old"
+    (folder / "logs").mkdir(parents=True)
+    assert is_ours(folder) and not was_started(folder)
+    (folder / MARKER).touch()
+    assert not was_started(folder), "a start makes secrets"
+    (folder / MARKER).unlink()
+    (folder / "secrets").mkdir()
+    assert not is_ours(folder) and not was_started(folder)
+    names = sorted(OWN_SECRETS)
+    for number, name in enumerate(names, start=1):
+        (folder / "secrets" / name).touch()
+        assert is_ours(folder) == (number == len(names)) and was_started(folder)
+    (folder / "secrets" / names[0]).unlink()
+    assert not is_ours(folder) and was_started(folder)
+    (folder / MARKER).touch()
+    for name in names[1:]:
+        (folder / "secrets" / name).unlink()
+    assert is_ours(folder) and was_started(folder)
+
+
+def test_one_log_that_no_install_wrote_is_someone_elses(machine: Path) -> None:
+    folder = machine / "new"
+    (folder / "logs").mkdir(parents=True)
+    for name in ("install-main.log", "uv.log"):
+        (folder / "logs" / name).touch()
+    assert is_ours(folder)
+    for name in ("install.log", "install-main.txt", "uv.log.1"):
+        (folder / "logs" / name).touch()
+        assert not is_ours(folder)
+        (folder / "logs" / name).unlink()

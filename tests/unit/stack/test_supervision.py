@@ -20,7 +20,7 @@ from stack import orphans
 from stack.component import Component
 from stack.config import MAX_SOCKET_PATH, StackConfig, load_config
 from stack.declarations import declare
-from stack.launch import write_launch_file
+from stack.launch import end_leftovers, main, write_launch_file
 from stack.supervisor import (
     Supervisor,
     SupervisorError,
@@ -255,3 +255,78 @@ def test_a_note_from_before_the_machines_restart_means_nothing(tmp_path: Path) -
         assert orphans.find_group(parent.pid, psutil.boot_time() - 1) == {}
     finally:
         child.kill()
+
+
+def test_a_launch_file_says_the_same_in_one_way(tmp_path: Path) -> None:
+    """Where an update wrote it otherwise, a start would restart all that runs."""
+    path, folder = tmp_path / "one.json", Path("/folder/é")
+    assert write_launch_file(path, ("run", "a b"), {"Z": "1", "A": "é"}, folder) is True
+    assert path.read_text() == (
+        '{\n "command": [\n  "run",\n  "a b"\n ],\n "env": {\n  "A": "\\u00e9",\n  "Z": "1"\n },\n'
+        ' "folder": "/folder/\\u00e9"\n}'
+    )
+    assert write_launch_file(path, ["run", "a b"], {"A": "é", "Z": "1"}, folder) is False
+    assert write_launch_file(path, ["run", "a", "b"], {"A": "é", "Z": "1"}, folder) is True
+
+
+@pytest.fixture
+def left_behind(tmp_path: Path) -> Iterator[tuple[dict[str, float], psutil.Process]]:
+    """What was noted of a process that has died, and its child, which lives."""
+    command = [sys.executable, "-c", PARENT]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0, cwd=tmp_path)
+    child = psutil.Process(int(parent.stdout.readline()))  # type: ignore[union-attr]
+    note = {"pid": parent.pid, "created": psutil.Process(parent.pid).create_time()}
+    parent.kill()
+    parent.wait()
+    yield note, child
+    if child.is_running():
+        child.kill()
+
+
+def test_what_was_left_is_ended_before_the_process_is_noted_and_becomes_its_command(
+    tmp_path: Path,
+    left_behind: tuple[dict[str, float], psutil.Process],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    note, child = left_behind
+    (tmp_path / "work").mkdir()
+    file, noted = tmp_path / "one.json", tmp_path / "one.pid"
+    write_launch_file(file, ["program", "a b"], {"KEY": "1", "OTHER": "given"}, tmp_path / "work")
+    noted.write_text(json.dumps(note))
+    monkeypatch.setenv("OTHER", "inherited")
+    monkeypatch.setattr(sys, "argv", ["stack.launch", str(file)])
+    monkeypatch.chdir(tmp_path)
+    became = []
+
+    def become(program: str, command: list[str], env: dict[str, str]) -> None:
+        became.append((program, command, env, Path.cwd(), os.umask(0o022)))
+
+    def ask(process: psutil.Process) -> None:
+        raise AssertionError("a task would cancel its job")
+
+    monkeypatch.setattr(os, "execvpe", become)  # it would replace the tests
+    monkeypatch.setattr(psutil.Process, "terminate", ask)
+    environment = dict(os.environ)
+    inherited = os.umask(0o022)
+    try:
+        main()
+        assert capsys.readouterr().out == "ended 1 processes that outlived their parent\n"
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        own = {"pid": os.getpid(), "created": psutil.Process().create_time()}
+        assert json.loads(noted.read_text()) == own and stat.S_IMODE(noted.stat().st_mode) == 0o600
+        main()  # nothing is left of a process that lives
+        assert capsys.readouterr().out == ""
+    finally:
+        os.umask(inherited)
+    env = {**environment, "KEY": "1", "OTHER": "given"}
+    assert became == [("program", ["program", "a b"], env, tmp_path / "work", 0o077)] * 2
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "{}", '{"pid": 1}', '{"created": 1.0}'])
+def test_a_note_that_cannot_be_read_is_replaced_and_ends_nobody(tmp_path: Path, content: str | None) -> None:
+    noted = tmp_path / "one.pid"
+    if content is not None:
+        noted.write_text(content)
+    assert end_leftovers(noted) == 0
+    assert json.loads(noted.read_text()) == {"pid": os.getpid(), "created": psutil.Process().create_time()}
