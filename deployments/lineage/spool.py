@@ -88,10 +88,14 @@ def _is_same_file(file: BinaryIO, status: os.stat_result, position: Position) ->
 
 def _find_data(file: BinaryIO) -> int:
     """Where a file begins that was trimmed, or 0."""
+    place = os.lseek(file.fileno(), 0, os.SEEK_CUR)
     try:
         return os.lseek(file.fileno(), 0, os.SEEK_DATA)
     except (OSError, AttributeError):  # an empty file; a system that knows no holes
         return 0
+    finally:
+        # Python's buffer takes the file to stand where it left it: else what is in it would be read a second time.
+        os.lseek(file.fileno(), place, os.SEEK_SET)
 
 
 def _punch_hole(descriptor: int, length: int) -> None:

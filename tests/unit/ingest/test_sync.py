@@ -479,3 +479,10 @@ def test_a_clearing_records_an_empty_version_of_its_own_and_works_once(
     store.create_collection()
     assert sync.clear(store, sessions, request, "clear") == 0 and store.collection_exists()
     assert sync.clear(store, sessions, request, "again") == 0 and not store.collection_exists()
+
+
+def test_a_clearing_before_the_first_ingestion_has_nothing_to_do(sessions: sessionmaker[Session]) -> None:
+    soon = utc_now() + timedelta(hours=1)
+    assert (
+        sync.clear(FakeVectorStore(), sessions, Request(soon, any_version=False, version=None), "clear") == 0
+    )

@@ -387,3 +387,19 @@ def test_the_folder_of_a_run_is_kept_for_seven_days(tmp_path: Path, monkeypatch:
     now.keep_only("rows")
     assert [folder.path.exists() for folder in folders] == [True, True, False]
     assert list(kept.read("rows")) == [1]
+
+
+def test_a_file_that_another_try_of_the_run_removes_meanwhile_is_gone_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, unlink = RunFolder(tmp_path, "run"), Path.unlink
+    for name in ("rows", "other"):
+        folder.write(name, [1])
+
+    def unlink_late(path: Path, missing_ok: bool = False) -> None:
+        unlink(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_late)
+    folder.keep_only("rows")
+    assert folder.list_names("") == ["rows"]

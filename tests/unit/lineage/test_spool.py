@@ -103,7 +103,12 @@ def test_a_trimmed_file_whose_place_is_forgotten_is_read_from_where_it_begins(
     path, position = long_spool
     append_line(path, "next")
     trim(path, position)
-    for forgotten in (Position(), Position(position.inode, 1_000_000)):  # the ledger of an old backup
+    for offset in (
+        0,
+        1_000_000,
+        *range(2_990_000, 3_000_000, 997),
+    ):  # the ledger of an old backup, or a fresh one
+        forgotten = Position(position.inode if offset else 0, offset)
         assert read(path, forgotten) == ([b"next"], Position(position.inode, 3_000_005))
 
 
@@ -236,3 +241,25 @@ def test_what_the_system_is_asked_for_and_what_it_refuses(
     assert (error.value.errno, error.value.strerror) == (errno.EPERM, os.strerror(errno.EPERM))
     # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, up to the newline before the position.
     assert asked == [(position.inode, 0x02 | 0x01, 0, 7)]
+
+
+def test_a_hole_of_more_than_a_read_is_no_long_line(long_spool: tuple[Path, Position]) -> None:
+    path = long_spool[0].with_name("larger")
+    path.write_bytes(b"%s\n" % (b"x" * 99) * 60_000)
+    inode = path.stat().st_ino
+    trim(path, Position(inode, 6_000_000))
+    append_line(path, "next")
+    assert read(path, Position()) == ([b"next"], Position(inode, 6_000_005))
+
+
+def test_the_smallest_places_are_places_too(long_spool: tuple[Path, Position]) -> None:
+    path = long_spool[0].with_name("small")
+    path.write_bytes(b"a\nb\n")
+    inode = path.stat().st_ino
+    assert read(path, Position(inode, 1))[0] == [b"a", b"b"], "no line ends there"
+    assert read(path, Position(inode, 2))[0] == [b"b"]
+    trim(path, Position(inode, 2))
+    assert path.read_bytes() == b"\0\nb\n"
+    path.write_bytes(b"\nb\n")
+    trim(path, Position(inode, 1))
+    assert path.read_bytes() == b"\nb\n", "there is nothing before the newline"
