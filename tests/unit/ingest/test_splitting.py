@@ -183,3 +183,9 @@ def test_the_suffix_tells_plain_text_from_markdown() -> None:
 def test_old_line_ends_are_line_ends() -> None:
     assert split_text("# T\r\rOne\rtwo\r\nthree", markdown=True) == [Section("", "One\ntwo\nthree")]
     assert find_title("\ufeff\ufeffFirst\rsecond", "file", markdown=False) == "First"
+
+
+def test_empty_front_matter_is_no_text_and_a_first_letter_is() -> None:
+    for fence in ("---", "+++"):
+        assert split_text(f"{fence}\n{fence}\n\nText.", markdown=True) == [Section("", "Text.")]
+    assert split_text("XML.", markdown=True) == split_text("XML.", markdown=False) == [Section("", "XML.")]

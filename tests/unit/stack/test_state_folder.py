@@ -3,6 +3,7 @@
 import os
 import pwd
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -230,7 +231,7 @@ def test_make_clean_refuses_before_it_asks(machine: Path) -> None:
     environment = {**os.environ, "STATE_DIR": str(machine / "letters")}
     environment.pop("YES", None)
     done = subprocess.run(
-        [REPOSITORY / ".venv" / "bin" / "python", "-m", "stack", "clean"],
+        [sys.executable, "-m", "stack", "clean"],
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 1 and "[y/N]" not in done.stdout
