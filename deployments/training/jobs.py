@@ -27,7 +27,7 @@ from deployments.training.tuning.port import (
 )
 from shared import contracts
 from shared.ledger.models import FineTuningJob, utc_now
-from shared.registry.port import ModelRegistry, ModelVersion
+from shared.registry.port import ModelRegistry, ModelVersion, RegistryError
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,11 @@ def record_result(
     tracker: Tracker,
     registry: ModelRegistry,
 ) -> ModelVersion:
-    """Log results, curve, cost and data of a job that succeeded; register its model as challenger."""
+    """Log results, curve, cost and data of a job that succeeded; register its model as challenger.
+
+    One that was recorded before, or that a newer version has overtaken, becomes no challenger again: it had its turn,
+    and its verdict must not come back. Raises RegistryError where the alias is moved by another just then.
+    """
     order = purchase.order
     if job.fruitless or job.fine_tuned_model is None:
         raise ValueError(f"Job {job.id} has {job.status} and names no model: there is nothing to register.")
@@ -171,17 +175,21 @@ def record_result(
         files = records.get_training_set(session, order.training_set)
     for file in (files.train_file, files.validation_file, files.holdout_file):
         tracker.log_file(run_id, f"training_set/{Path(file).name}", Path(file).read_bytes())
+    known = {version.version for version in registry.list_versions()}
     version = registry.register(
         model_id=job.fine_tuned_model, run_id=run_id, training_set=order.training_set, job_id=job.id
     )
-    champion = registry.get_by_alias(contracts.CHAMPION_ALIAS)
-    if champion is None or champion.version != version.version:
-        registry.set_alias(contracts.CHALLENGER_ALIAS, version.version)
+    with sessions() as session:
+        row = records.find_job_by_id(session, job.id)
+        recorded = version.version in known and row is not None and row.model_version == version.version
+    if recorded:
+        log.info("version %s is recorded already: no alias moves", version.version)
+    else:
+        _challenge(version, registry)
     with sessions.begin() as session:
         row = records.find_job_by_id(session, job.id) or records.reserve_job(session, order)
         records.finish_job(row, job, model_version=version.version, seconds=seconds)
     tracker.close_run(run_id)
-    log.info("version %s of %s is the challenger", version.version, contracts.REGISTERED_MODEL)
     return version
 
 
@@ -194,6 +202,27 @@ def record_failure(job: TuningJob, run_id: str, sessions: sessionmaker[Session],
             explained = _explain_failure(row)
     tracker.close_run(run_id, failed=True)
     return explained
+
+
+def _challenge(version: ModelVersion, registry: ModelRegistry) -> None:
+    """Point the alias challenger at the version, unless a newer one is there, or it is the champion."""
+    challenger = registry.get_by_alias(contracts.CHALLENGER_ALIAS)
+    champion = registry.get_by_alias(contracts.CHAMPION_ALIAS)
+    newest = registry.list_versions()[0]
+    if newest.version != version.version:
+        log.warning(
+            "version %s is no challenger: version %s is newer; whoever wants it judged points the alias %s at it",
+            version.version, newest.version, contracts.CHALLENGER_ALIAS,
+        )  # fmt: skip
+        return
+    if champion is not None and champion.version == version.version:
+        return
+    expected = challenger.version if challenger else None
+    if not registry.move_alias(contracts.CHALLENGER_ALIAS, version.version, expected=expected):
+        raise RegistryError(
+            f"The alias {contracts.CHALLENGER_ALIAS} was moved just now; a retry looks again."
+        )
+    log.info("version %s of %s is the challenger", version.version, contracts.REGISTERED_MODEL)
 
 
 def _explain_failure(row: FineTuningJob) -> str:

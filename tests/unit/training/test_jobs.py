@@ -275,6 +275,60 @@ def test_the_champion_does_not_become_its_own_challenger(
     assert registry.get_by_alias(contracts.CHALLENGER_ALIAS) is None
 
 
+def test_a_version_that_had_its_turn_is_no_challenger_again(
+    purchase: Purchase, sessions: Sessions, tuning: FakeTuning
+) -> None:
+    """It was crowned, a person went back to the champion before it, and then cleared the old task."""
+    tracker, registry = FakeTracker(), FakeRegistry()
+    earlier = registry.register(model_id="ft:0", run_id="r", training_set="s", job_id="ftjob-0")
+    job = attach_or_create(purchase.order, sessions, tuning)
+    run_id = open_run(purchase, job, sessions, tracker, "")
+    tuning.finish(job.id)
+    job = tuning.retrieve_job(job.id)
+    record_result(purchase, job, run_id, sessions, tuning, tracker, registry)
+    registry.delete_alias(contracts.CHALLENGER_ALIAS)
+    registry.set_alias(contracts.CHAMPION_ALIAS, earlier.version)
+    record_result(purchase, job, run_id, sessions, tuning, tracker, registry)
+    assert registry.get_by_alias(contracts.CHALLENGER_ALIAS) is None
+
+
+def test_a_version_does_not_take_the_place_of_a_newer_challenger(
+    purchase: Purchase, sessions: Sessions, tuning: FakeTuning
+) -> None:
+    """Its task died before the ledger knew of the version, and is taken up when another has been trained."""
+    tracker, registry = FakeTracker(), FakeRegistry()
+    job = attach_or_create(purchase.order, sessions, tuning)
+    run_id = open_run(purchase, job, sessions, tracker, "")
+    tuning.finish(job.id)
+    job = tuning.retrieve_job(job.id)
+    model_id, training_set = job.fine_tuned_model or "", purchase.order.training_set
+    registry.register(model_id=model_id, run_id=run_id, training_set=training_set, job_id=job.id)
+    newer = registry.register(model_id="ft:9", run_id="r", training_set="s", job_id="ftjob-9")
+    registry.set_alias(contracts.CHALLENGER_ALIAS, newer.version)
+    record_result(purchase, job, run_id, sessions, tuning, tracker, registry)
+    challenger = registry.get_by_alias(contracts.CHALLENGER_ALIAS)
+    assert challenger is not None
+    assert challenger.version == newer.version
+    with sessions() as session:
+        assert records.is_settled(records.find_job(session, purchase.order))
+
+
+def test_a_version_registered_anew_is_a_challenger(
+    purchase: Purchase, sessions: Sessions, tuning: FakeTuning
+) -> None:
+    """The registry has lost what it had; clearing the task brings the model back under the same number."""
+    tracker = FakeTracker()
+    job = attach_or_create(purchase.order, sessions, tuning)
+    run_id = open_run(purchase, job, sessions, tracker, "")
+    tuning.finish(job.id)
+    job = tuning.retrieve_job(job.id)
+    for registry in (FakeRegistry(), FakeRegistry()):
+        version = record_result(purchase, job, run_id, sessions, tuning, tracker, registry)
+        challenger = registry.get_by_alias(contracts.CHALLENGER_ALIAS)
+        assert challenger is not None
+        assert challenger.version == version.version == "1"
+
+
 def test_a_failure_is_noted(
     purchase: Purchase, sessions: Sessions, tuning: FakeTuning, tmp_path: Path
 ) -> None:
