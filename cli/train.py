@@ -32,7 +32,7 @@ def start(
     timeout: Annotated[float, typer.Option(min=1, help="Give up waiting after this many seconds.")] = 1800,
     as_json: JsonOption = False,
 ) -> None:
-    """Train now: what is due, and what failed or was cancelled once more."""
+    """Train now: what is due, and once more what failed, was cancelled or is not at the provider any more."""
     connection = get_connection(ctx)
     known = {
         dag_id: read_run_ids(connection.training.list_dag_runs(dag_id))
@@ -42,7 +42,7 @@ def start(
     answer: dict[str, Any] = {"dag_id": contracts.START_TRAINING_DAG, "run_id": run_id}
     if not wait:
         print_json(answer) if as_json else typer.echo(
-            "Training is awake; a job that failed or was cancelled is tried again. "
+            "Training is awake; a job that failed, was cancelled or lost its model is tried again. "
             "`ghostwriter train status` follows it."
         )
         return

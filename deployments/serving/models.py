@@ -53,7 +53,7 @@ class ModelChooser:
             raise UnknownModel(f"{told}. Choose {CHAMPION_ALIAS!r} or {BASE_ALIAS!r}.")
         note = (
             f"{told}, the champion: written with the base model. "
-            "Point to the provider that has it, or change an example and train a new one (`ghostwriter train start`)."
+            "Point to the provider that has it, or train one anew (`ghostwriter train start`)."
         )
         log.warning("%s", note)
         return self._base(note)

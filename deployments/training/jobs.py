@@ -19,6 +19,7 @@ from deployments.training.tracking.port import Tracker
 from deployments.training.tuning.port import (
     CANCELLED,
     FAILED,
+    KnowsModel,
     TuningApi,
     TuningError,
     TuningJob,
@@ -50,12 +51,18 @@ class JobEndedError(TuningError):
 
 
 def attach_or_create(
-    order: Order, sessions: sessionmaker[Session], tuning: TuningApi, *, replace: bool = False
+    order: Order,
+    sessions: sessionmaker[Session],
+    tuning: TuningApi,
+    *,
+    replace: bool = False,
+    knows_model: KnowsModel = lambda model: True,
 ) -> TuningJob:
     """The order's job: the one in the ledger, else our own at the provider, else a new one.
 
-    One that is recorded as failed or cancelled raises JobEndedError, unless a person wants it `replace`d. Whether the
-    question for a new job was answered is in the ledger too: after a crash in between, the provider has
+    One that is recorded as failed or cancelled raises JobEndedError, unless a person wants it `replace`d. One that a
+    person has released, since its model was lost, is replaced where the provider still doesn't know the model. Whether
+    the question for a new job was answered is in the ledger too: after a crash in between, the provider has
     `ANSWER_WITHIN` to list the job before another is asked for, and until then TuningUnavailableError is raised.
     """
     with sessions.begin() as session:
@@ -65,14 +72,20 @@ def attach_or_create(
                 raise JobEndedError(f"{_explain_failure(row)}; clearing this task does, too")
             log.warning("%s: it is replaced, as a person asked", records.describe_failure(row))
             records.empty_row(row)
+        # After a change of provider and back the model is there again, and paid for.
+        lost = row.job_id if row.status == records.RELEASED and not knows_model(row.model_id or "") else None
         try:
-            job = tuning.retrieve_job(row.job_id) if row.job_id else _find_job(row, order, tuning)
+            if lost or not row.job_id:
+                job = _find_job(row, order, tuning)
+                job = None if job is not None and job.id == lost else job
+            else:
+                job = tuning.retrieve_job(row.job_id)
         except UnknownJobError as error:
             raise UnknownJobError(f"{error}; {contracts.TRY_AGAIN}") from error
         if job is None:
             files = _upload_files(session, order, tuning)
             asked_at = _ask(row)
-        elif row.job_id and row.job_id != job.id:
+        elif row.job_id and not lost and row.job_id != job.id:
             raise TuningError(f"The provider was asked for job {row.job_id} and answered with {job.id}.")
         else:
             records.attach_job(row, job)
@@ -84,8 +97,10 @@ def attach_or_create(
     return job
 
 
-def release_failed_jobs(sessions: sessionmaker[Session], tuning: TuningApi) -> int:
-    """A person's wish: jobs that came to nothing may be tried again; how many there were.
+def release_jobs(
+    sessions: sessionmaker[Session], tuning: TuningApi, knows_model: KnowsModel = lambda model: True
+) -> int:
+    """A person's wish: jobs that came to nothing, or whose model is lost, may be tried again; how many there were.
 
     Of a job whose end nobody has recorded the provider is asked first: it may have been cancelled there, or be gone.
     """
@@ -102,7 +117,11 @@ def release_failed_jobs(sessions: sessionmaker[Session], tuning: TuningApi) -> i
                 row.status = FAILED
             elif job.fruitless:
                 records.finish_job(row, job)
-        return records.release_failed_jobs(session)
+        lost = [row for row in records.find_registered_jobs(session) if not knows_model(row.model_id or "")]
+        for row in lost:
+            log.warning("job %s: its model %s is not at the provider any more", row.job_id, row.model_id)
+            row.status = records.RELEASED
+        return len(lost) + records.release_failed_jobs(session)
 
 
 def stop_job(job_id: str, sessions: sessionmaker[Session], tuning: TuningApi, tracker: Tracker) -> None:

@@ -25,7 +25,7 @@ from deployments.training.preparation import (
 )
 from deployments.training.proposals import Order, Proposal, write_proposal
 from deployments.training.sets import freeze_set
-from deployments.training.tuning.port import Lengths
+from deployments.training.tuning.port import KnowsModel, Lengths
 from shared import contracts
 from shared.examples import Example, load_examples
 from shared.ledger.models import FineTuningJob
@@ -66,6 +66,7 @@ def prepare_examples(
     sessions: sessionmaker[Session],
     retrieve: Retrieve,
     measure: Measure,
+    knows_model: KnowsModel,
     run: str,
 ) -> Prepared:
     """Load, pin, freeze, and say whether a training job is due. Doing it again changes nothing."""
@@ -102,9 +103,9 @@ def prepare_examples(
         log.info("training set %s is frozen in %s", built.digest, files["train"].parent)
         with sessions() as session:
             job = records.find_job(session, order)
-        if job is not None and records.is_settled(job):
-            return Prepared("nothing_due", _explain_settled(job), built.digest, counts)
-        if job is None or job.job_id is None:  # a job that is there already is seen through
+        if job is not None and (reason := _explain_settled(job, knows_model)):
+            return Prepared("nothing_due", reason, built.digest, counts)
+        if job is None or not records.is_under_way(job):  # a job that is there already is seen through
             problems += _find_too_long(examples, contexts, voice, measure)
     write_proposal(
         Proposal(
@@ -145,11 +146,23 @@ def _find_too_long(
     return find_too_long(examples, tokens, prompts, choose_decoding(voice).max_tokens, lengths.limit)
 
 
-def _explain_settled(job: FineTuningJob) -> str:
+def _explain_settled(job: FineTuningJob, knows_model: KnowsModel) -> str:
+    """Why no job is due; empty where one is."""
+    released = job.status == records.RELEASED
+    if not released and not records.is_settled(job):
+        return ""
     name = f"training set {job.training_set[:12]}"
     if job.model_version is None:
         return f"{name} waits for a person. {records.describe_failure(job)}; {contracts.TRY_AGAIN}"
-    return f"examples, prompt and settings are as they were: {name} has version {job.model_version} (job {job.job_id})"
+    version = f"{name} has version {job.model_version} (job {job.job_id})"
+    if knows_model(job.model_id or ""):
+        return f"examples, prompt and settings are as they were: {version}"
+    if released:
+        return ""
+    return (
+        f"{version}, but the model {job.model_id} is not at the provider any more; "
+        "`ghostwriter train start` trains it again"
+    )
 
 
 def _pin_contexts(

@@ -20,6 +20,8 @@ from shared.ledger.models import FineTuningJob, KnowledgeVersion, PinnedContext,
 
 RESERVED: Final = "reserved"
 """The status of a row whose job's end is not recorded, while no other status of the job is known."""
+RELEASED: Final = "released"
+"""The status of a row whose model is registered, where a person wants another: the provider denied having it."""
 
 
 def has_knowledge(session: Session) -> bool:
@@ -101,6 +103,11 @@ def is_settled(row: FineTuningJob | None) -> bool:
     )
 
 
+def is_under_way(row: FineTuningJob) -> bool:
+    """Whether the row stands for a job that there is, and that a run would follow rather than replace."""
+    return row.job_id is not None and row.status not in (FAILED, CANCELLED, RELEASED)
+
+
 def describe_failure(row: FineTuningJob) -> str:
     """`Job ftjob-1 has failed: out of memory`, of a job that came to nothing."""
     return f"Job {row.job_id} has {row.status.replace(CANCELLED, 'been cancelled')}" + (
@@ -146,7 +153,17 @@ def find_unsettled_jobs(session: Session) -> list[FineTuningJob]:
     rows = session.scalars(
         select(FineTuningJob).where(FineTuningJob.job_id.is_not(None)).with_for_update(skip_locked=True)
     )
-    return [row for row in rows if not is_settled(row)]
+    return [row for row in rows if row.status != RELEASED and not is_settled(row)]
+
+
+def find_registered_jobs(session: Session) -> list[FineTuningJob]:
+    """The rows of jobs whose models are registered, locked until the session commits."""
+    succeeded = select(FineTuningJob).where(FineTuningJob.status == SUCCEEDED)
+    return list(
+        session.scalars(
+            succeeded.where(FineTuningJob.model_version.is_not(None)).with_for_update(skip_locked=True)
+        )
+    )
 
 
 def find_job_by_id(session: Session, job_id: str) -> FineTuningJob | None:

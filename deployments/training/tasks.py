@@ -4,7 +4,7 @@ It knows no Airflow; the work itself is in `preparing`, `checking`, `jobs` and `
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +16,7 @@ from deployments.training.promotion import Judgement, OvertakenError, crown_winn
 from deployments.training.proposals import Order, read_proposal
 from deployments.training.sets import read_holdout, read_lines
 from deployments.training.tuning.port import Lengths
-from shared.llm.port import Message
+from shared.llm.port import LlmError, Message
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def prepare(settings: Settings, run: str) -> Prepared:
             sessions=composition.create_ledger(settings),
             retrieve=find_chunks,
             measure=lambda conversations: measure(settings, conversations),
+            knows_model=ask_for_models(settings),
             run=run,
         )
     log.info("%s: %s", prepared.outcome, prepared.reason)
@@ -63,6 +64,20 @@ def measure(settings: Settings, conversations: Sequence[Sequence[Message]]) -> L
     encode = load_encoder(settings.chat_model, composition.training_dir(settings) / "tokenizer")
     counts = (count_example(messages, encode) for messages in conversations)
     return Lengths(tuple(counts), settings.max_example_tokens)
+
+
+def ask_for_models(settings: Settings) -> Callable[[str], bool]:
+    """Whether the provider has a model. Where it can't say, the ledger is believed: a doubt buys nothing."""
+    llm = composition.create_llm(settings)
+
+    def knows_model(model: str) -> bool:
+        try:
+            return llm.knows_model(model)
+        except LlmError as error:
+            log.warning("whether there is the model %s can't be said: %s", model, error)
+            return True
+
+    return knows_model
 
 
 def check(settings: Settings) -> tuple[Verdict, dict[str, Any]]:
@@ -143,10 +158,9 @@ def crown(settings: Settings, judgements: Iterable[dict[str, Any]]) -> None:
     crown_winner(given, composition.create_registry(settings))
 
 
-def release_failed_jobs(settings: Settings) -> int:
-    """Let failed and cancelled jobs be tried again."""
-    released = jobs.release_failed_jobs(
-        composition.create_ledger(settings), composition.create_tuning(settings)
-    )
-    log.info("%d failed or cancelled jobs may be tried again", released)
+def release_jobs(settings: Settings) -> int:
+    """Let failed and cancelled jobs, and those whose model is lost, be tried again."""
+    ledger, tuning = composition.create_ledger(settings), composition.create_tuning(settings)
+    released = jobs.release_jobs(ledger, tuning, ask_for_models(settings))
+    log.info("%d jobs that failed, were cancelled or lost their model may be tried again", released)
     return released

@@ -11,7 +11,7 @@ from alembic import command
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.training import records
-from deployments.training.jobs import attach_or_create, release_failed_jobs
+from deployments.training.jobs import attach_or_create, release_jobs
 from deployments.training.proposals import Order
 from deployments.training.tuning.fake import FakeTuning
 from deployments.training.tuning.port import TuningJob, TuningUnavailableError
@@ -83,7 +83,7 @@ def test_a_start_by_hand_beside_a_purchase_buys_nothing_more(
     with ThreadPoolExecutor(1) as pool:
         buying = pool.submit(attach_or_create, ORDER, sessions, tuning)
         wait_for(tuning.log.exists)
-        assert release_failed_jobs(sessions, tuning) == 0
+        assert release_jobs(sessions, tuning) == 0
         assert buying.result().id == try_until_attached(sessions, tuning)
     assert len(tuning.jobs) == 1
 

@@ -7,8 +7,8 @@ prepared: a later change of the knowledge base alone buys no new job.
 Runs when the knowledge base or the examples have changed, and once a day. Ends in one of
 
 - **hand_over**: there is something to train or to complain about, `fine_tune` checks it;
-- **nothing_due**: this training set has its model already, or its job failed and waits for a person (the log says
-  which): `ghostwriter train start` or the Dag `start_training` tries again;
+- **nothing_due**: this training set has its model already, or its job failed or its model was lost and that waits for a
+  person (the log says which): `ghostwriter train start` or the Dag `start_training` tries again;
 - **no_knowledge_base**: ingest has not finished yet; its event starts this Dag again.
 
 A mistake in `content/voice.toml` fails it at once; the log names the key.

@@ -1,6 +1,7 @@
 """### ▶️ Start training
 
-By hand: lets failed or cancelled jobs be tried again, and starts the pipeline as if the examples had changed.
+By hand: lets jobs be tried again that failed, were cancelled, or whose model is not at the provider any more, and
+starts the pipeline as if the examples had changed.
 `ghostwriter train start` triggers this Dag. A script that only has news of the examples posts their event
 (`python -m deployments.training.notify`, or the `curl` in its docstring): that buys no job again that failed.
 """
@@ -24,7 +25,7 @@ def start_training() -> None:
         from deployments.training import tasks
         from shared.settings import get_settings
 
-        return tasks.release_failed_jobs(get_settings())
+        return tasks.release_jobs(get_settings())
 
     start()
 

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from deployments.training import composition, jobs
 from deployments.training.abandonment import stop_job_if_given_up
-from deployments.training.tasks import read_purchase
+from deployments.training.tasks import ask_for_models, read_purchase
 from deployments.training.triggers.fine_tune import FineTuneTrigger
 from deployments.training.tuning.port import TuningError, TuningJob, TuningUnavailableError
 from deployments.training.waiting import FIRST_POLL, PATIENCE, Silence
@@ -109,7 +109,10 @@ class FineTuneOperator(BaseOperator):
         self.instance = instance = context["ti"]
         replace = instance.try_number > 1 and instance.try_number == instance.max_tries - self.retries + 1
         with _refusals_fail():
-            job = jobs.attach_or_create(purchase.order, sessions, tuning, replace=replace)
+            knows_model = ask_for_models(settings)
+            job = jobs.attach_or_create(
+                purchase.order, sessions, tuning, replace=replace, knows_model=knows_model
+            )
         self.job_id = job.id
         run_id = jobs.open_run(
             purchase, job, sessions, composition.create_tracker(settings), context["run_id"]

@@ -4,7 +4,7 @@ It knows no vendor, ledger or training set; `find_job` is what keeps a crash fro
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,8 @@ SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 FINAL: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
+KnowsModel = Callable[[str], bool]
+"""Whether the provider has a model; True where it can't say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ def prepare(tmp_path: Path, content: Path, voice: Voice, sessions: sessionmaker[
             "sessions": sessions,
             "retrieve": find_one_chunk,
             "measure": lambda conversations: None,
+            "knows_model": lambda model: True,
             "run": "run-1",
         }
         return prepare_examples(**{**arguments, **changes})  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from deployments.training.jobs import (
     open_run,
     record_failure,
     record_result,
-    release_failed_jobs,
+    release_jobs,
     stop_job,
 )
 from deployments.training.proposals import Order
@@ -184,7 +184,7 @@ def test_a_failure_that_a_person_has_released_is_not_recorded_again(
     job = attach_or_create(purchase.order, sessions, tuning)
     run_id = open_run(purchase, job, sessions, tracker, "")
     tuning.finish(job.id, FAILED)
-    assert release_failed_jobs(sessions, tuning) == 1
+    assert release_jobs(sessions, tuning) == 1
     open_run(purchase, job, sessions, tracker, "")
     record_failure(tuning.retrieve_job(job.id), run_id, sessions, tracker)
     assert attach_or_create(purchase.order, sessions, tuning).id != job.id

@@ -19,8 +19,10 @@ from deployments.training.jobs import Purchase, attach_or_create
 from deployments.training.operators.fine_tune import FineTuneOperator
 from deployments.training.tracking.fake import FakeTracker
 from deployments.training.tuning.fake import FakeTuning
-from deployments.training.tuning.port import TuningUnavailableError
+from deployments.training.tuning.port import TuningJob, TuningUnavailableError
 from shared.ledger.models import FineTuningJob
+from shared.llm.fake import FakeLlm
+from shared.llm.port import LlmError
 from shared.registry.fake import FakeRegistry
 from shared.settings import Settings
 
@@ -29,9 +31,16 @@ RETRIES = 6
 
 
 @pytest.fixture
-def tuning(monkeypatch: pytest.MonkeyPatch, sessions: Sessions) -> FakeTuning:
+def llm() -> FakeLlm:
+    return FakeLlm()
+
+
+@pytest.fixture
+def tuning(monkeypatch: pytest.MonkeyPatch, sessions: Sessions, llm: FakeLlm) -> FakeTuning:
     """Every part that the operator finds in the composition."""
-    parts = {"ledger": sessions, "tuning": FakeTuning(), "tracker": FakeTracker(), "registry": FakeRegistry()}
+    parts = {
+        "ledger": sessions, "tuning": FakeTuning(), "tracker": FakeTracker(), "registry": FakeRegistry(), "llm": llm,
+    }  # fmt: skip
     for name, part in parts.items():
         monkeypatch.setattr(composition, f"create_{name}", lambda _settings, part=part: part)
     return parts["tuning"]  # type: ignore[return-value]
@@ -54,7 +63,12 @@ def run(purchase: Purchase, try_number: int, max_tries: int = RETRIES) -> Any:
 
 def resume(purchase: Purchase, job_id: str, status: str) -> Any:
     operator = FineTuneOperator(task_id="fine_tune", purchase=asdict(purchase), retries=RETRIES)
-    return operator.execute_complete({"run_id": "run"}, {"job_id": job_id, "status": status, "error": ""})
+    instance = SimpleNamespace(
+        dag_id="fine_tune", task_id="fine_tune", run_id="run", map_index=-1, try_number=1
+    )
+    context: Any = {"ti": instance, "run_id": "run"}
+    with set_current_context(context):
+        return operator.execute_complete(context, {"job_id": job_id, "status": status, "error": ""})
 
 
 def fail_once(purchase: Purchase, tuning: FakeTuning, status: str = "failed") -> str:
@@ -115,7 +129,7 @@ def test_a_start_by_hand_buys_one_more(
     purchase: Purchase, tuning: FakeTuning, sessions: Sessions, status: str
 ) -> None:
     fail_once(purchase, tuning, status)
-    assert tasks.release_failed_jobs(Settings()) == 1
+    assert tasks.release_jobs(Settings()) == 1
     assert run(purchase, 1).job_id == "ftjob-2"
 
 
@@ -124,9 +138,9 @@ def test_a_start_by_hand_sees_a_job_that_was_cancelled_at_the_provider(
 ) -> None:
     """Nobody was there to record it: the next run would only have found out and failed."""
     first = run(purchase, 1).job_id
-    assert tasks.release_failed_jobs(Settings()) == 0  # it runs
+    assert tasks.release_jobs(Settings()) == 0  # it runs
     tuning.finish(first, "cancelled")
-    assert tasks.release_failed_jobs(Settings()) == 1
+    assert tasks.release_jobs(Settings()) == 1
     assert run(purchase, 1).job_id == "ftjob-2"
 
 
@@ -137,8 +151,70 @@ def test_a_start_by_hand_forgets_a_job_that_the_provider_has_lost(
     tuning.jobs.clear()
     with pytest.raises(AirflowFailException, match=first):
         run(purchase, 2)
-    assert tasks.release_failed_jobs(Settings()) == 1
+    assert tasks.release_jobs(Settings()) == 1
     assert run(purchase, 1).job_id in tuning.jobs
+
+
+def train(purchase: Purchase, tuning: FakeTuning, llm: FakeLlm) -> str:
+    """A whole job, up to the model that the provider serves from then on."""
+    job_id = str(run(purchase, 1).job_id)
+    tuning.finish(job_id)
+    model = str(resume(purchase, job_id, "succeeded"))
+    llm.answers[model] = "a post"
+    return model
+
+
+@pytest.mark.parametrize("job_is_lost", [True, False])
+def test_a_model_that_the_provider_has_lost_is_trained_again_by_a_person_alone(
+    purchase: Purchase, tuning: FakeTuning, llm: FakeLlm, prepare: Any, job_is_lost: bool
+) -> None:
+    model = train(purchase, tuning, llm)
+    assert tasks.release_jobs(Settings()) == 0  # it is there
+    del llm.answers[model]
+    if job_is_lost:
+        del tuning.jobs["ftjob-1"]
+        tuning.jobs["ftjob-of-another"] = TuningJob("ftjob-of-another", "running", "base", 1)
+    prepared = prepare(knows_model=llm.knows_model)
+    assert prepared.outcome == "nothing_due"
+    assert f"the model {model} is not at the provider any more; `ghostwriter train start`" in prepared.reason
+    assert tasks.release_jobs(Settings()) == 1
+    assert prepare(knows_model=llm.knows_model).outcome == "training_set"
+    assert run(purchase, 1).job_id == "ftjob-2"
+    assert run(purchase, 2).job_id == "ftjob-2"  # a retry attaches
+    tuning.finish("ftjob-2")
+    llm.answers[str(resume(purchase, "ftjob-2", "succeeded"))] = "a post"
+    assert prepare(knows_model=llm.knows_model).outcome == "nothing_due"
+    assert len(tuning.jobs) == 2
+
+
+def test_a_lost_model_that_is_there_again_is_not_trained_again(
+    purchase: Purchase, tuning: FakeTuning, llm: FakeLlm, prepare: Any
+) -> None:
+    """Another provider was tried for a day; then the first one came back."""
+    model = train(purchase, tuning, llm)
+    del llm.answers[model]
+    assert tasks.release_jobs(Settings()) == 1
+    llm.answers[model] = "a post"
+    assert prepare(knows_model=llm.knows_model).outcome == "nothing_due"
+    assert tasks.release_jobs(Settings()) == 0
+    assert run(purchase, 1) == model
+    assert list(tuning.jobs) == ["ftjob-1"]
+    del llm.answers[model]
+    assert prepare(knows_model=llm.knows_model).outcome == "nothing_due"  # for a person again
+
+
+def test_a_provider_that_cannot_tell_its_models_buys_nothing(
+    purchase: Purchase, tuning: FakeTuning, llm: FakeLlm, monkeypatch: pytest.MonkeyPatch, prepare: Any
+) -> None:
+    train(purchase, tuning, llm)
+
+    def fail(model: str) -> bool:
+        raise LlmError("it can't be reached")
+
+    monkeypatch.setattr(llm, "knows_model", fail)
+    assert tasks.release_jobs(Settings()) == 0
+    assert prepare(knows_model=tasks.ask_for_models(Settings())).outcome == "nothing_due"
+    assert run(purchase, 1) == "ft:base:ftjob-1"
 
 
 def test_lost_and_down_are_retried(purchase: Purchase, tuning: FakeTuning) -> None:
@@ -160,7 +236,7 @@ def test_a_success_without_a_model_is_a_failure(
     object.__setattr__(honest, "fine_tuned_model", None)
     with pytest.raises(AirflowFailException, match="names no model"):
         resume(purchase, job_id, "succeeded")
-    assert tasks.release_failed_jobs(Settings()) == 1
+    assert tasks.release_jobs(Settings()) == 1
     object.__setattr__(honest, "fine_tuned_model", "ft:late")
     assert run(purchase, 1) == "ft:late"  # the provider named it after all: nothing is bought
     assert list(tuning.jobs) == [job_id]
