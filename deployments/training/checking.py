@@ -31,8 +31,11 @@ class Verdict:
     price: float = 0.0
 
 
-def check_proposal(proposal: Proposal, tokens: int) -> Verdict:
-    """`tokens` are those of one pass over the training examples; the epochs priced are the epochs ordered."""
+def check_proposal(proposal: Proposal, tokens: int, *, job_exists: bool = False) -> Verdict:
+    """`tokens` are those of one pass over the training examples; the epochs priced are the epochs ordered.
+
+    A job that `job_exists` says is there costs nothing more: it is followed, whatever the price and the budget are now.
+    """
     if proposal.problems:
         return Verdict("bad_format", tuple(str(problem) for problem in proposal.problems))
     if not proposal.counts["train"]:
@@ -49,6 +52,8 @@ def check_proposal(proposal: Proposal, tokens: int) -> Verdict:
         f"{tokens} tokens x {epochs} epochs x {proposal.price_per_million:g} {currency} per million"
         f" = {price:.4f} {currency}, budget {proposal.budget:.4f} {currency}"
     )
+    if job_exists:
+        return Verdict("fine_tune", (f"{sum_up}; the job is there already and is followed",), price)
     if price > proposal.budget:
         advice = "use fewer examples or epochs, or raise max_training_cost in voice.toml"
         return Verdict("over_budget", (sum_up, advice), price)

@@ -44,6 +44,7 @@ class Purchase:
     tokens: int  # of one epoch
     price: float
     currency: str
+    affordable: bool = True  # else it may follow the job that is there, and buy none
 
 
 class JobEndedError(TuningError):
@@ -56,6 +57,7 @@ def attach_or_create(
     tuning: TuningApi,
     *,
     replace: bool = False,
+    may_buy: bool = True,
     knows_model: KnowsModel = lambda model: True,
 ) -> TuningJob:
     """The order's job: the one in the ledger, else our own at the provider, else a new one.
@@ -64,6 +66,7 @@ def attach_or_create(
     person has released, since its model was lost, is replaced where the provider still doesn't know the model. Whether
     the question for a new job was answered is in the ledger too: after a crash in between, the provider has
     `ANSWER_WITHIN` to list the job before another is asked for, and until then TuningUnavailableError is raised.
+    TuningError where only a new job would do, and none may be bought.
     """
     with sessions.begin() as session:
         row = records.reserve_job(session, order)
@@ -82,6 +85,11 @@ def attach_or_create(
                 job = tuning.retrieve_job(row.job_id)
         except UnknownJobError as error:
             raise UnknownJobError(f"{error}; {contracts.TRY_AGAIN}") from error
+        if job is None and not may_buy:
+            raise TuningError(
+                "The job that was followed has come to nothing, and another is over max_training_cost in voice.toml. "
+                f"Once it is raised: {contracts.TRY_AGAIN}."
+            )
         if job is None:
             files = _upload_files(session, order, tuning)
             asked_at = _ask(row)
@@ -95,6 +103,18 @@ def attach_or_create(
         raise TuningError(f"Job {job.id} is not ours: it carries {dict(job.metadata)}. Look at the provider.")
     log.info("job %s: %s", job.id, job.status)
     return job
+
+
+def has_job(order: Order, sessions: sessionmaker[Session], tuning: TuningApi) -> bool:
+    """Whether `attach_or_create` would follow a job that there is, rather than ask for one."""
+    with sessions() as session:
+        row = records.find_job(session, order)
+    if row is None or records.is_under_way(row):
+        return row is not None
+    if row.asked_at is None:
+        return False
+    found = tuning.find_job(order)  # it was asked for, and no answer came
+    return found is not None and found.id != row.job_id
 
 
 def release_jobs(

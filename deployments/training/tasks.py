@@ -94,6 +94,10 @@ def check(settings: Settings) -> tuple[Verdict, dict[str, Any]]:
         encode = load_encoder(proposal.order.model, composition.training_dir(settings) / "tokenizer")
         tokens = count_tokens(read_lines(Path(proposal.train_file)), encode)
     verdict = check_proposal(proposal, tokens)
+    affordable = verdict.outcome != "over_budget"
+    if not affordable and proposal.order is not None:
+        ledger, tuning = composition.create_ledger(settings), composition.create_tuning(settings)
+        verdict = check_proposal(proposal, tokens, job_exists=jobs.has_job(proposal.order, ledger, tuning))
     for reason in verdict.reasons:
         log.log(
             logging.INFO if verdict.outcome == "fine_tune" else logging.ERROR,
@@ -103,7 +107,7 @@ def check(settings: Settings) -> tuple[Verdict, dict[str, Any]]:
         )
     if proposal.order is None:
         return verdict, {}
-    purchase = jobs.Purchase(proposal.order, tokens, verdict.price, proposal.currency)
+    purchase = jobs.Purchase(proposal.order, tokens, verdict.price, proposal.currency, affordable)
     return verdict, asdict(purchase)
 
 

@@ -6,7 +6,7 @@ Runs when `prepare_examples` hands one over. The check branches to
 - **bad_format**: a file is malformed, or an example is too long for the model, or nearly the same post stands in two
   sets (the log names file and line);
 - **no_training_examples**, **no_validation_examples**, **no_holdout_examples**;
-- **over_budget**: the log shows price and budget (`[budget]` in `content/voice.toml`);
+- **over_budget**: the log shows price and budget (`[budget]` in `content/voice.toml`), and no job is there yet;
 - **fine_tune**: waits in the triggerer; curve, cost and data go to MLflow (links on the task), and the new version
   becomes `challenger`. It re-attaches after any crash, and after a clear. Marking it failed or successful cancels the
   job. A job that failed or was cancelled fails it at once; clearing it then, `ghostwriter train start` or the Dag

@@ -109,9 +109,13 @@ class FineTuneOperator(BaseOperator):
         self.instance = instance = context["ti"]
         replace = instance.try_number > 1 and instance.try_number == instance.max_tries - self.retries + 1
         with _refusals_fail():
-            knows_model = ask_for_models(settings)
             job = jobs.attach_or_create(
-                purchase.order, sessions, tuning, replace=replace, knows_model=knows_model
+                purchase.order,
+                sessions,
+                tuning,
+                replace=replace,
+                may_buy=purchase.affordable,
+                knows_model=ask_for_models(settings),
             )
         self.job_id = job.id
         run_id = jobs.open_run(

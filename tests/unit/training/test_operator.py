@@ -1,6 +1,8 @@
 """The operator as Airflow tries it: a job is bought once, and again only when a person wants it."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,17 +16,18 @@ from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 from airflow.sdk.execution_time.context import set_current_context
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.training import composition, records, tasks
+from deployments.training import composition, records, tasks, tokens
 from deployments.training.jobs import Purchase, attach_or_create
 from deployments.training.operators.fine_tune import FineTuneOperator
 from deployments.training.tracking.fake import FakeTracker
 from deployments.training.tuning.fake import FakeTuning
 from deployments.training.tuning.port import TuningJob, TuningUnavailableError
-from shared.ledger.models import FineTuningJob
+from shared.ledger.models import FineTuningJob, utc_now
 from shared.llm.fake import FakeLlm
 from shared.llm.port import LlmError
 from shared.registry.fake import FakeRegistry
 from shared.settings import Settings
+from shared.voice import Voice
 
 Sessions = sessionmaker[Session]
 RETRIES = 6
@@ -215,6 +218,77 @@ def test_a_provider_that_cannot_tell_its_models_buys_nothing(
     assert tasks.release_jobs(Settings()) == 0
     assert prepare(knows_model=tasks.ask_for_models(Settings())).outcome == "nothing_due"
     assert run(purchase, 1) == "ft:base:ftjob-1"
+
+
+@pytest.fixture
+def lowered(
+    purchase: Purchase,
+    prepare: Any,
+    voice: Voice,
+    llm: FakeLlm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[], tuple[str, Purchase]]:
+    """What the check says once the budget is too low for the job."""
+    monkeypatch.setattr(composition, "proposal_file", lambda _settings: tmp_path / "proposal.json")
+    monkeypatch.setattr(tokens, "load_encoder", lambda *_: str.split)
+    budget = voice.budget.model_copy(update={"max_training_cost": 0.0001})
+
+    def check() -> tuple[str, Purchase]:
+        prepare(voice=voice.model_copy(update={"budget": budget}), knows_model=llm.knows_model)
+        verdict, raw = tasks.check(Settings())
+        return verdict.outcome, tasks.read_purchase(raw)
+
+    return check
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_job_that_is_there_is_followed_whatever_the_budget_is_now(
+    purchase: Purchase, tuning: FakeTuning, sessions: Sessions, lowered: Any, answered: bool
+) -> None:
+    """Its run was lost; nobody else would register the model that is being paid for."""
+    assert lowered()[0] == "over_budget"
+    job_id = run(purchase, 1).job_id
+    if not answered:
+        with sessions.begin() as session:
+            row = records.reserve_job(session, purchase.order)
+            row.job_id, row.asked_at = None, utc_now()
+    outcome, followed = lowered()
+    assert outcome == "fine_tune"
+    assert run(followed, 1).job_id == job_id
+    tuning.finish(job_id)
+    assert resume(followed, job_id, "succeeded") == f"ft:base:{job_id}"
+
+
+def test_what_is_followed_over_budget_is_never_bought_again(
+    purchase: Purchase, tuning: FakeTuning, lowered: Any
+) -> None:
+    job_id = run(purchase, 1).job_id
+    _, followed = lowered()
+    tuning.finish(job_id, "failed")
+    with pytest.raises(AirflowFailException):
+        resume(followed, job_id, "failed")
+    with pytest.raises(AirflowFailException, match="max_training_cost"):
+        run(followed, 2, max_tries=1 + RETRIES)  # a person has cleared it
+    assert list(tuning.jobs) == [job_id]
+    tasks.release_jobs(Settings())
+    assert lowered()[0] == "over_budget"
+
+
+def test_a_job_that_never_began_stays_over_budget(
+    purchase: Purchase, sessions: Sessions, tuning: FakeTuning, lowered: Any
+) -> None:
+    with sessions.begin() as session:
+        records.reserve_job(session, purchase.order).asked_at = utc_now()
+    assert lowered()[0] == "over_budget"
+
+
+def test_a_released_job_is_no_job_to_follow(
+    purchase: Purchase, tuning: FakeTuning, llm: FakeLlm, lowered: Any
+) -> None:
+    del llm.answers[train(purchase, tuning, llm)]
+    assert tasks.release_jobs(Settings()) == 1
+    assert lowered()[0] == "over_budget"
 
 
 def test_lost_and_down_are_retried(purchase: Purchase, tuning: FakeTuning) -> None:
