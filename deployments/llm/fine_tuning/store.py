@@ -62,8 +62,16 @@ class JobStore:
             raise self.unreadable[job_id]
         return self._jobs.get(job_id)
 
+    def list_all(self) -> "list[Job]":
+        """All jobs, newest first. Raises UnreadableRecordError while any can't be read: a list that lacks one would
+        make whoever looks for theirs order, and pay for, another. A folder whose name is no job's is not ours."""
+        for name, error in self.unreadable.items():
+            if _ID.fullmatch(name):
+                raise error
+        return self.list()
+
     def list(self) -> "list[Job]":
-        """All jobs, newest first."""
+        """The jobs that can be read, newest first."""
         with self._lock:
             jobs = list(self._jobs.values())
         return sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)

@@ -117,7 +117,7 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
             for key, value in request.query_params.items()
             if (match := _METADATA_QUERY.fullmatch(key))
         }
-        found = [job for job in jobs.list() if wanted.items() <= job.metadata.items()]
+        found = [job for job in jobs.list_all() if wanted.items() <= job.metadata.items()]
         page = _page(found, limit, after)
         return {**page, "data": [describe(job) for job in page["data"]]}
 

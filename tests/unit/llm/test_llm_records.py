@@ -4,11 +4,21 @@ import json
 import subprocess
 import sys
 
+import httpx2
 import psutil
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
 
+from deployments.training import records as training_records
+from deployments.training.jobs import attach_or_create
+from deployments.training.proposals import Order
+from deployments.training.tuning.openai import OpenAiTuning
+from deployments.training.tuning.port import TuningUnavailableError
 from shared import contracts
-from tests.unit.llm.test_llm_fine_tuning import ENDLESS, JOBS, create, pid_of, stop, wait_for
+from shared.ledger.models import Base
+from tests.unit.llm.conftest import KEY
+from tests.unit.llm.test_llm_fine_tuning import ENDLESS, GOOD, JOBS, create, pid_of, stop, wait_for
 
 
 def without(record, key):
@@ -40,7 +50,7 @@ def test_a_damaged_job_keeps_no_other_from_being_served(start, damage, caplog):
     path = stop(server).jobs.job_dir(bad["id"]) / "job.json"
     left = spoil(path, damage)
     again = start()
-    assert [job["id"] for job in again.client.get(JOBS).json()["data"]] == [good["id"]]
+    assert again.client.get(f"{JOBS}/{good['id']}").json()["status"] == "succeeded"
     chat = {"model": good["fine_tuned_model"], "messages": [{"role": "user", "content": "hello"}]}
     assert again.client.post("/v1/chat/completions", json=chat).status_code == 200
     for call in (again.client.get, lambda url: again.client.post(f"{url}/cancel")):
@@ -50,6 +60,45 @@ def test_a_damaged_job_keeps_no_other_from_being_served(start, damage, caplog):
     assert again.client.get("/health").json()["unreadable"] == [bad["id"]]
     assert wait_for(again, create(again), "succeeded", "failed")["status"] == "succeeded"
     assert str(path) in caplog.text and path.read_bytes() == left
+
+
+def test_a_list_that_lacks_a_job_is_none_so_nobody_buys_another(start, tmp_path):
+    """Training looks for its own job before it asks for one; it lost the answer, and the record was damaged."""
+    files = {split: tmp_path / f"{split}.jsonl" for split in ("train", "validation", "holdout")}
+    for path in files.values():
+        path.write_text(GOOD)
+    ledger = create_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
+    Base.metadata.create_all(ledger)
+    sessions = sessionmaker(ledger, expire_on_commit=False)
+    order = Order("set-1", contracts.LOCAL_CHAT_MODEL, 2, 1.0, "notes")
+    with sessions.begin() as session:
+        training_records.save_training_set(session, order.training_set, files, [], {}, "1", "run")
+    server = start()
+    job = create(server, metadata=order.metadata)
+    wait_for(server, job, "succeeded")
+    path = stop(server).jobs.job_dir(job["id"]) / "job.json"
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    again = start()
+    answer = again.client.get(JOBS, params={"limit": 1})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "unreadable_record")
+
+    def forward(request):
+        target = request.url.raw_path.decode()
+        sent = again.client.request(
+            request.method, target, content=request.read(), headers=dict(request.headers)
+        )
+        return httpx2.Response(sent.status_code, content=sent.content)
+
+    tuning = OpenAiTuning("http://x/v1", KEY, max_retries=0, transport=httpx2.MockTransport(forward))
+    with pytest.raises(TuningUnavailableError, match=f"{job['id']}/job.json can't be read.*server's log"):
+        attach_or_create(order, sessions, tuning)
+    assert len(list(path.parent.parent.iterdir())) == 1
+    path.write_bytes(whole)
+    stop(again)
+    again = start()
+    assert attach_or_create(order, sessions, tuning).id == job["id"]
+    assert len(list(path.parent.parent.iterdir())) == 1
 
 
 def test_health_names_no_record_where_all_can_be_read(server):
@@ -68,6 +117,7 @@ def test_a_copy_of_a_jobs_folder_does_not_take_its_place(start, own_id):
     again = start()
     assert again.client.get(f"{JOBS}/{job['id']}").json()["status"] == "succeeded"
     assert again.client.get("/health").json()["unreadable"] == [copy.name]
+    assert [job["id"] for job in again.client.get(JOBS).json()["data"]] == [job["id"]]
 
 
 @damaged
