@@ -81,4 +81,4 @@ lock: ## resolve the dependencies anew into requirements/
 	@bash requirements/lock.sh
 
 secrets: ## generate the secrets that are missing (for docker compose; make up does it by itself)
-	@$${PYTHON:-python3} -m stack.secrets "$${STATE_DIR:-.state}"
+	@$${PYTHON:-python3} -m stack.secrets

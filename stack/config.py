@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 
 from shared.secret_files import SecretError, read_secret
 from stack.ports import plan_ports
+from stack.state_folder import Folders, find_folders
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,13 +32,9 @@ OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
-class StackConfig:
+class StackConfig(Folders):
     """Absolute paths and numbers; made by `load_config`."""
 
-    root: Path
-    state_dir: Path
-    cache_dir: Path
-    content_dir: Path
     ports: Mapping[str, int]
     overrides: Mapping[str, str] = field(default_factory=dict)
     marquez_url: str = ""
@@ -95,12 +92,8 @@ def load_config(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> 
     """The configuration from the environment over `.env` at the root; relative paths are relative to the root."""
     file_values = {key: value for key, value in dotenv_values(root / ".env").items() if value}
     values = {**file_values, **{k: v for k, v in (os.environ if environ is None else environ).items() if v}}
-    cache = values.get("GHOSTWRITER_CACHE_DIR") or Path.home() / ".cache" / "ghostwriter"
     return StackConfig(
-        root=root,
-        state_dir=(root / Path(values.get("STATE_DIR", ".state")).expanduser()).resolve(),
-        cache_dir=(root / Path(cache).expanduser()).resolve(),
-        content_dir=(root / Path(values.get("GHOSTWRITER_CONTENT_DIR", "content")).expanduser()).resolve(),
+        **vars(find_folders(values, root)),
         ports=plan_ports(values),
         overrides={key: values[key] for key in PASSED_ON if key in values},
         marquez_url=values.get("MARQUEZ_URL", ""),

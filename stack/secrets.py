@@ -6,12 +6,14 @@ It knows not what they open, and needs nothing but the standard library (`make s
 import base64
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.secret_files import read_secret
+from shared.secret_files import SecretError, read_secret
+from stack.state_folder import StateFolderError, check_usable, find_folders, mark
 
 AIRFLOWS = {"ingest": "serving", "training": "ingest"}
 """Deployment -> the service user that another deployment signs in with."""
@@ -79,10 +81,25 @@ def write_private(path: Path, content: str) -> None:
     temporary.replace(path)
 
 
+def read_env_file(path: Path) -> dict[str, str]:
+    """`NAME=value` lines, in quotes or not: as much of a `.env` as can be read before anything is installed."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = [re.fullmatch(r"(?:export\s+)?(\w+)\s*=\s*(.*)", line.strip()) for line in lines]
+    return {match[1]: re.sub(r"\s+#.*", "", match[2]).strip("\"'") for match in found if match}
+
+
 def main() -> None:
-    """`python -m stack.secrets STATE_DIR`: generate the secrets that are missing."""
-    directory = Path(sys.argv[1] if len(sys.argv) > 1 else ".state") / "secrets"
-    made = ensure_secrets(directory)
+    """`python -m stack.secrets`: generate the secrets that are missing, in the state folder that `make up` uses."""
+    root = Path(__file__).resolve().parent.parent
+    given = {name: value for name, value in os.environ.items() if value}
+    folders = find_folders({**read_env_file(root / ".env"), **given}, root)
+    directory = folders.state_dir / "secrets"
+    try:
+        check_usable(folders)
+        mark(folders)
+        made = ensure_secrets(directory)
+    except (StateFolderError, SecretError, OSError) as error:
+        sys.exit(f"secrets: {error}")
     print(f"{directory}: {len(made)} secrets generated, {len(GENERATORS) + len(AIRFLOWS) - len(made)} kept")
 
 

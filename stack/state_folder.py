@@ -1,14 +1,14 @@
 """Which folder may be a stack's state folder, and which may be removed: one that a start made, or found empty.
 
-It knows no component but by the folders that earlier versions made. A state folder is whatever STATE_DIR names, and
-that can be mistyped: nobody's home, checkout or documents may go because of it.
+It knows no component, and needs nothing but the standard library (`make secrets` runs before any install). A state
+folder is whatever STATE_DIR names, and that can be mistyped: nobody's home, checkout or documents may go because of it.
 """
 
 import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
 from os import getuid
 from pathlib import Path
-
-from stack.config import StackConfig
 
 MARKER = ".ghostwriter"
 MARKER_TEXT = "The state of a Ghostwriter stack. `make clean` removes this folder with all that is in it.\n"
@@ -22,11 +22,35 @@ OWN_SECRETS = frozenset({"admin_password", "ledger_db_password", "postgres_passw
 LITTER = frozenset({".DS_Store", "Thumbs.db", ".writable"})
 
 
+@dataclass(frozen=True)
+class Folders:
+    """Absolute paths."""
+
+    root: Path
+    state_dir: Path
+    cache_dir: Path
+    content_dir: Path
+
+
 class StateFolderError(ValueError):
     """The folder cannot be a state folder, or is not ours to remove; the message says why and what to do."""
 
 
-def check_usable(config: StackConfig) -> None:
+def find_folders(values: Mapping[str, str], root: Path) -> Folders:
+    """The folders that these settings name; relative paths are relative to the root."""
+
+    def resolve(path: str | Path) -> Path:
+        return (root / Path(path).expanduser()).resolve()
+
+    return Folders(
+        root=root,
+        state_dir=resolve(values.get("STATE_DIR") or ".state"),
+        cache_dir=resolve(values.get("GHOSTWRITER_CACHE_DIR") or Path.home() / ".cache" / "ghostwriter"),
+        content_dir=resolve(values.get("GHOSTWRITER_CONTENT_DIR") or "content"),
+    )
+
+
+def check_usable(config: Folders) -> None:
     """Refuse to start in a protected folder, or in one that holds what is not ours; writes nothing."""
     folder = config.state_dir.resolve()
     if reason := _find_protection(config, folder):
@@ -40,13 +64,13 @@ def check_usable(config: StackConfig) -> None:
         )
 
 
-def mark(config: StackConfig) -> None:
+def mark(config: Folders) -> None:
     """Make the folder ours; only after `check_usable`."""
     config.state_dir.mkdir(parents=True, exist_ok=True)
     (config.state_dir / MARKER).write_text(MARKER_TEXT, encoding="utf-8")
 
 
-def check_removable(config: StackConfig) -> None:
+def check_removable(config: Folders) -> None:
     """Refuse to remove a protected folder, or one that no start made or found empty."""
     folder = config.state_dir.resolve()
     if reason := _find_protection(config, folder):
@@ -87,7 +111,7 @@ def is_ours(folder: Path) -> bool:
     return only_installed or all((folder / "secrets" / name).is_file() for name in OWN_SECRETS)
 
 
-def _find_protection(config: StackConfig, folder: Path) -> str:
+def _find_protection(config: Folders, folder: Path) -> str:
     """Why this folder is never ours, in words that follow its name; empty where it may be."""
     homes = {Path.home().resolve(), Path(pwd.getpwuid(getuid()).pw_dir).resolve()}
     root, content, cache = (path.resolve() for path in (config.root, config.content_dir, config.cache_dir))
