@@ -26,10 +26,13 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
     """Every component of this machine's stack, and those it cannot have; secrets must exist."""
     ports = config.ports
     python = config.python
-    # Nobody reads the stamp: its change restarts those that hold an old secret in memory.
+    migrations = list((config.root / "shared" / "ledger").rglob("*.py"))
+    # Nobody reads the stamps: their change restarts those that hold an old secret in memory, or that run an older
+    # version, before its database is migrated.
     common = {
         **build_settings(config),
         "SECRETS_STAMP": hash_files(config.secrets_dir / name for name in SECRET_FILES),
+        "VERSION_STAMP": hash_files([*list_version_files(config, "main"), *migrations]),
     }
     database_step = ("-m", "stack.postgres")
     postgres = Component(
@@ -56,7 +59,7 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
         env=common,
         needs=("postgres-databases",),
         one_shot=True,
-        stamp=hash_files((config.root / "shared" / "ledger").rglob("*.py")),
+        stamp=hash_files(migrations),
         database="ledger",
     )
     vectors = Component(
@@ -112,6 +115,7 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
             **common,
             "GHOSTWRITER_LLM_PORT": str(ports["LLM_PORT"]),
             "GHOSTWRITER_CACHE_DIR": str(config.cache_dir),
+            "VERSION_STAMP": hash_files(list_version_files(config, "llm", "torch")),
         },
         probe=HttpProbe(f"http://127.0.0.1:{ports['LLM_PORT']}/health"),
         ports={"LLM_PORT": ports["LLM_PORT"]},
@@ -256,6 +260,11 @@ def build_settings(config: StackConfig) -> dict[str, str]:
         "GHOSTWRITER_MARQUEZ_URL": config.marquez_url or local("MARQUEZ_PORT"),
         **config.overrides,
     }
+
+
+def list_version_files(config: StackConfig, *locks: str) -> list[Path]:
+    """What changes with a version of Ghostwriter, or of the packages in these lock files."""
+    return [config.root / "pyproject.toml", *(config.root / "requirements" / f"{lock}.txt" for lock in locks)]
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
@@ -17,6 +18,7 @@ SERVICES = [
     "ingest-triggerer", "training-api-server", "training-scheduler", "training-dag-processor", "training-triggerer",
     "serving", "lineage", "marquez",
 ]  # fmt: skip
+AIRFLOW_SERVICES = {name for name in SERVICES if name.startswith(("ingest-", "training-"))}
 
 
 def test_the_names_that_info_promises(stack_config: StackConfig) -> None:
@@ -149,3 +151,30 @@ def test_mlflow_waits_for_the_migration_of_its_database(stack_config: StackConfi
     by_name = {c.name: c for c in declare(stack_config)}
     assert by_name["mlflow"].needs == ("mlflow-migrate",)
     assert by_name["mlflow-migrate"].needs == ("postgres-databases",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "restarted"),
+    [
+        ("requirements/main.txt", {*AIRFLOW_SERVICES, "serving", "lineage"}),
+        ("shared/ledger/migrations/0009_more.py", {*AIRFLOW_SERVICES, "serving", "lineage"}),
+        ("requirements/llm.txt", {"llm"}),
+        ("requirements/torch.txt", {"llm"}),
+        ("pyproject.toml", {*AIRFLOW_SERVICES, "serving", "lineage", "llm"}),
+    ],
+)
+def test_what_runs_an_older_version_is_started_anew(
+    stack_config: StackConfig, tmp_path: Path, changed: str, restarted: set[str]
+) -> None:
+    """The driver stops what is declared otherwise than before, and only then does a migration begin."""
+    root = tmp_path / "checkout"
+    for path in ("pyproject.toml", *(f"requirements/{name}.txt" for name in ("main", "llm", "torch"))):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("one version")
+    (root / "shared" / "ledger" / "migrations").mkdir(parents=True)
+    config = dataclasses.replace(stack_config, root=root)
+    before = {c.name: c for c in declare(config)}
+    (root / changed).write_text("another")
+    after = {c.name: c for c in declare(config)}
+    found = {name for name, c in after.items() if c.env != before[name].env and not c.one_shot}
+    assert found == restarted

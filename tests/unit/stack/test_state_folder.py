@@ -37,7 +37,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (home / name).mkdir(parents=True)
         (home / name / "precious").write_text("all I have")
     (home / "project" / "requirements").mkdir()
-    (home / "project" / "requirements" / "main.txt").touch()
+    for name in ("pyproject.toml", *(f"requirements/{lock}.txt" for lock in ("main", "llm", "torch"))):
+        (home / "project" / name).touch()
     monkeypatch.setenv("HOME", str(home))
     return home
 
