@@ -5,6 +5,7 @@ They know no Airflow; the Dag files call them.
 
 import hashlib
 import logging
+import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -271,7 +272,11 @@ def commit(settings: Settings, run_id: str) -> sync.Outcome:
         hashes = {document["uri"]: document["content_hash"] for document in planned["write"]}
         outcome = sync.commit_run(hashes, planned["removed"], list(written.values()), store, sessions, turn)
         sync.reconcile(store, sessions, turn, known={*planned["lost"], *outcome.missing})
-    gone = set(read(GONE))
+    # A source whose folder was removed meanwhile has no tasks any more that could have said so.
+    vanished = {row["uri"] for row in planned["write"] if not os.path.exists(row["path"])}
+    gone = {*read(GONE), *vanished}
+    if lost := vanished.intersection(outcome.missing):
+        log.warning("%d files were removed while this run was at work: the next run sees to them", len(lost))
     if missing := [uri for uri in outcome.missing if uri not in gone]:
         shown = ", ".join(missing[:10])
         raise sync.IncompleteSyncError(

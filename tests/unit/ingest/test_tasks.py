@@ -191,6 +191,30 @@ def test_a_batch_that_failed_is_named_before_chunks_that_the_store_lost(deployme
     assert deployment.texts() == {GUIDE: "old fact", NOTE: "a note"}
 
 
+def test_a_source_removed_while_a_run_is_at_work_fails_nothing(deployment: Deployment) -> None:
+    """Airflow drops the tasks of its arm; nothing is left that could read it, or say why it did not."""
+    deployment.save("guides/late.md", "# Late\n\nlate fact")
+    deployment.save("notes/two.txt", "another note")
+    run_id, _ = deployment.start()
+    shutil.rmtree(deployment.knowledge / "guides")
+    deployment.run_arm(run_id, "notes")
+    outcome = tasks.commit(deployment.settings, run_id)
+    assert outcome.written == 2 and set(outcome.missing) == {GUIDE, "knowledge://guides/late.md"}
+    assert deployment.run().written == 0
+    assert set(deployment.texts()) == {NOTE, "knowledge://notes/two.txt"}
+
+
+def test_a_source_removed_while_a_run_is_at_work_keeps_what_was_there(deployment: Deployment) -> None:
+    deployment.run()
+    deployment.save("guides/assets.md", "# Assets\n\nnew fact")
+    run_id, _ = deployment.start()
+    shutil.rmtree(deployment.knowledge / "guides")
+    tasks.commit(deployment.settings, run_id)
+    assert deployment.texts()[GUIDE] == "old fact"
+    assert deployment.run().removed == 0  # for a person to accept
+    assert [problem.uri for problem in tasks.list_problems(deployment.settings)] == ["knowledge://guides"]
+
+
 def test_a_document_of_more_chunks_than_are_held_at_once_and_many_small_ones_are_written(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
