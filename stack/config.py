@@ -13,8 +13,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from shared.secret_files import SecretError, read_secret
 from stack.ports import plan_ports
+from stack.secrets import require_secret
 from stack.state_folder import Folders, find_folders
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,10 +82,7 @@ class StackConfig(Folders):
 
     def secret(self, name: str) -> str:
         """One secret of this stack, always from its file; raises SecretError where there is none."""
-        path = self.secrets_dir / name
-        if secret := read_secret(path):
-            return secret
-        raise SecretError(f"{path} is missing or empty: make up generates it")
+        return require_secret(self.secrets_dir, name)
 
 
 def load_config(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> StackConfig:

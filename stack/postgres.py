@@ -12,8 +12,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from shared.secret_files import read_secret
+from shared.secret_files import SecretError
 from stack.postgres_home import prepare_binaries, prepare_data_folder
+from stack.secrets import require_secret
 from stack.stamps import write_identity
 
 DATABASES = ("ledger", "ingest", "training", "mlflow", "marquez")
@@ -188,13 +189,17 @@ def make_databases(state_dir: Path, port: int, password: str, passwords: Mapping
 def main() -> None:
     """`python -m stack.postgres serve|databases STATE_DIR PORT`."""
     step, state_dir, port = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    secrets = state_dir / "secrets"
-    password = read_secret(secrets / "postgres_password")
-    if step == "serve":
-        serve(state_dir, port, password)
-    else:
-        passwords = {name: read_secret(secrets / f"{name}_db_password") for name in DATABASES}
-        make_databases(state_dir, port, password, passwords)
+    try:
+        password = require_secret(state_dir / "secrets", "postgres_password")
+        if step == "serve":
+            serve(state_dir, port, password)
+        else:
+            passwords = {
+                name: require_secret(state_dir / "secrets", f"{name}_db_password") for name in DATABASES
+            }
+            make_databases(state_dir, port, password, passwords)
+    except SecretError as error:
+        sys.exit(f"postgres: {error}")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,13 @@ def ensure_secrets(directory: Path) -> list[str]:
     return made
 
 
+def require_secret(directory: Path, name: str) -> str:
+    """One secret, from its file; raises SecretError where there is none."""
+    if secret := read_secret(directory / name):
+        return secret
+    raise SecretError(f"{directory / name} is missing or empty: make up generates it")
+
+
 def write_private(path: Path, content: str) -> None:
     """Write whole or not at all, mode 0600 from the first byte."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

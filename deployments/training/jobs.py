@@ -113,7 +113,7 @@ def has_job(order: Order, sessions: sessionmaker[Session], tuning: TuningApi) ->
         return row is not None
     if row.asked_at is None:
         return False
-    found = tuning.find_job(order)  # it was asked for, and no answer came
+    found = _find_job(row, order, tuning)  # it was asked for, and no answer came
     return found is not None and found.id != row.job_id
 
 

@@ -2,11 +2,14 @@
 
 import json
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from shared.settings import Secrets
+from stack import postgres
+from stack.config import load_config
 from stack.secrets import GENERATORS, ensure_secrets
 
 
@@ -55,3 +58,29 @@ def test_a_folder_in_the_place_of_a_secret_is_told(tmp_path: Path, name: str) ->
     (tmp_path / name).mkdir()
     with pytest.raises(ValueError, match=rf"{name} can't be read.*it must be a file of yours"):
         ensure_secrets(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"two\nlines", b"\xff\xfe"])
+def test_postgres_says_which_secret_is_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    ensure_secrets(tmp_path / "secrets")
+    path = tmp_path / "secrets" / "postgres_password"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(postgres, "serve", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["stack.postgres", "serve", str(tmp_path), "1"])
+    with pytest.raises(SystemExit, match=f"postgres: {path}"):
+        postgres.main()
+
+
+def test_postgres_reads_a_secret_as_everyone_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editor has put a byte order mark before it."""
+    ensure_secrets(tmp_path / "secrets")
+    (tmp_path / "secrets" / "postgres_password").write_text("secret\n", encoding="utf-8-sig")
+    seen = []
+    monkeypatch.setattr(postgres, "serve", lambda state_dir, port, password: seen.append(password))
+    monkeypatch.setattr(sys, "argv", ["stack.postgres", "serve", str(tmp_path), "1"])
+    postgres.main()
+    assert seen == [load_config({"STATE_DIR": str(tmp_path)}).secret("postgres_password")] == ["secret"]
