@@ -189,3 +189,11 @@ def test_empty_front_matter_is_no_text_and_a_first_letter_is() -> None:
     for fence in ("---", "+++"):
         assert split_text(f"{fence}\n{fence}\n\nText.", markdown=True) == [Section("", "Text.")]
     assert split_text("XML.", markdown=True) == split_text("XML.", markdown=False) == [Section("", "XML.")]
+
+
+def test_what_stands_before_the_first_block_and_a_spoilt_title_stay_as_they_are() -> None:
+    link = "[link]: http://x.example"
+    assert split_text(f"{link}\n\nText.", markdown=True) == [Section("", f"{link}\n\nText.")]
+    assert split_text("\n \n  indented", markdown=False) == [Section("", "  indented")]
+    assert find_title("---\n: {broken\n---\n\nText.", "file") == ": {broken"
+    assert find_title("---\ntitle: 'X: one' of X\n---\n", "file") == "X: one' of X"

@@ -1,6 +1,7 @@
 """supervisor's configuration and the launch files, as they stand on disk."""
 
 import configparser
+import contextlib
 import json
 import os
 import shutil
@@ -279,7 +280,7 @@ def left_behind(tmp_path: Path) -> Iterator[tuple[dict[str, float], psutil.Proce
     parent.kill()
     parent.wait()
     yield note, child
-    if child.is_running():
+    with contextlib.suppress(psutil.Error):
         child.kill()
 
 
