@@ -2,8 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 # Airflow reads these when it is first imported; a test must not touch a real installation.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from deployments.training.jobs import Purchase
 from deployments.training.preparing import Prepared, prepare_examples
 from deployments.training.proposals import read_proposal
+from deployments.training.tracking.fake import FakeTracker
 from shared.ledger.models import Base, KnowledgeVersion
 from shared.ledger.sessions import create_ledger_engine
 from shared.vectors.port import Chunk, ScoredChunk
@@ -110,3 +112,17 @@ def purchase(prepare: Prepare, knowledge: None, tmp_path: Path) -> Purchase:
     order = read_proposal(tmp_path / "proposal.json").order
     assert order is not None
     return Purchase(order, tokens=500, price=0.5, currency="USD")
+
+
+class NotingTracker(FakeTracker):
+    """Notes where a data set lies, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.located: list[tuple[Any, ...]] = []
+
+    def log_dataset(
+        self, run_id: str, name: str, digest: str, location: str, counts: Mapping[str, Any]
+    ) -> None:
+        super().log_dataset(run_id, name, digest, location, counts)
+        self.located.append((run_id, name, digest, location, dict(counts)))

@@ -1,10 +1,9 @@
 """What a comparison leaves behind in tracker, registry and ledger, to the last value, and what is said of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
@@ -23,13 +22,13 @@ from deployments.training.promotion import (
 from deployments.training.results import Point
 from deployments.training.scoring import score_post
 from deployments.training.sets import HoldoutExample
-from deployments.training.tracking.fake import FakeTracker
 from shared.ledger.models import PromotionVerdict
 from shared.llm.fake import FakeLlm
 from shared.llm.port import Decoding, Message
 from shared.prompt import choose_decoding
 from shared.registry.fake import FakeRegistry
 from shared.voice import Voice
+from tests.unit.training.conftest import NotingTracker
 
 GOOD = "Field note: a hook in some words.\n\nWhat do you say?\n\n#FieldNotes #Airflow"
 HOLDOUT = [
@@ -41,20 +40,6 @@ LOST = (
     "it counts as none, the challenger meets the base model"
 )
 Sessions = sessionmaker[Session]
-
-
-class Tracker(FakeTracker):
-    """Notes where a data set lies, too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.located: list[tuple[Any, ...]] = []
-
-    def log_dataset(
-        self, run_id: str, name: str, digest: str, location: str, counts: Mapping[str, Any]
-    ) -> None:
-        super().log_dataset(run_id, name, digest, location, counts)
-        self.located.append((run_id, name, digest, location, dict(counts)))
 
 
 @pytest.fixture
@@ -81,7 +66,7 @@ def test_a_comparison_is_kept_whole(
     registry: FakeRegistry, voice: Voice, sessions: Sessions,
     known: dict[str, str], rival: str, rival_id: str, rival_version: str | None, note: str,
 ) -> None:  # fmt: skip
-    llm, tracker = FakeLlm({"base": "no idea", "ft:2": GOOD, **known}), Tracker()
+    llm, tracker = FakeLlm({"base": "no idea", "ft:2": GOOD, **known}), NotingTracker()
     pairing = find_pairing(registry, llm)
     assert pairing is not None
     assert pairing.challenger == registry.get_version("2")
@@ -160,7 +145,7 @@ def test_a_comparison_is_kept_whole(
 
 
 def test_a_loss_is_kept_as_one(registry: FakeRegistry, voice: Voice, sessions: Sessions) -> None:
-    llm, tracker = FakeLlm({"base": "x", "ft:1": GOOD, "ft:2": "no idea"}), Tracker()
+    llm, tracker = FakeLlm({"base": "x", "ft:1": GOOD, "ft:2": "no idea"}), NotingTracker()
     pairing = find_pairing(registry, llm)
     assert pairing is not None
     judge(
