@@ -15,7 +15,7 @@ from deployments.training.jobs import (
     attach_or_create,
     open_run,
     record_failure,
-    release_failed_jobs,
+    release_jobs,
     stop_job,
 )
 from deployments.training.proposals import Order
@@ -185,13 +185,13 @@ def test_each_job_without_a_recorded_end_is_asked_for(
     tuning.finish(ids[2], "cancelled")
     with sessions() as session:
         before = records.find_job(session, orders[3])
-    assert release_failed_jobs(sessions, tuning) == 3
+    assert release_jobs(sessions, tuning) == 3
     with sessions() as session:
         assert [records.find_job(session, each) for each in orders[:3]] == [None, None, None]
         after = records.find_job(session, orders[3])
     assert before is not None and after is not None
     assert (after.id, after.status, after.finished_at) == (before.id, "running", None)
-    assert release_failed_jobs(sessions, tuning) == 0
+    assert release_jobs(sessions, tuning) == 0
 
 
 def test_a_stopped_job_closes_its_run_where_it_has_one(
@@ -202,7 +202,7 @@ def test_a_stopped_job_closes_its_run_where_it_has_one(
     row = read_row(sessions, purchase)
     assert (row.status, row.job_id, row.error, row.finished_at is None) == ("cancelled", job.id, None, False)
     assert tracker.runs == {}
-    release_failed_jobs(sessions, tuning)
+    release_jobs(sessions, tuning)
     stop_job(job.id, sessions, tuning, tracker)  # its row is gone
     assert tracker.runs == {}
 
