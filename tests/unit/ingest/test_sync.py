@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -372,26 +373,33 @@ def test_who_was_overtaken_learns_by_whom(sessions: sessionmaker[Session]) -> No
     assert [row["id"] for row in read_rows(sessions, KnowledgeTurn)] == [1]
 
 
-def test_the_turn_is_locked_for_one_alone_or_for_the_batches_of_its_run(
-    sessions: sessionmaker[Session],
-) -> None:
-    """SQLite knows no such locks; what PostgreSQL would be asked is what counts."""
-    turn, asked = take_turn(sessions, "run1"), []
+class PostgresSession:
+    """As much of a session on PostgreSQL as shows what it is asked, since SQLite knows no such locks."""
 
-    def note(state: Any) -> None:
-        asked.append(str(state.statement.compile(dialect=postgresql.dialect())).rsplit(maxsplit=2)[-2:])
+    def __init__(self) -> None:
+        self.asked: list[str] = []
 
-    event.listen(Session, "do_orm_execute", note)
-    try:
-        with sync.hold_turn(sessions, turn):
-            pass
-        with sync.hold_turn(sessions, turn, shared=True):
-            pass
-        with sessions.begin() as session:
-            ledger.take_turn(session, "run2")
-    finally:
-        event.remove(Session, "do_orm_execute", note)
-    assert asked == [["FOR", "UPDATE"], ["FOR", "SHARE"], ["FOR", "UPDATE"]]
+    def get_bind(self) -> Any:
+        return SimpleNamespace(dialect=postgresql.dialect())
+
+    def execute(self, statement: Any) -> None:
+        compiled = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+        self.asked.append(str(compiled).removeprefix("SELECT ").partition("(")[0])
+
+    def get(self, kind: type, key: int) -> Any:
+        return kind(id=key, number=4, run="run4")
+
+    def flush(self) -> None:
+        pass
+
+
+def test_the_turn_is_locked_for_one_alone_or_for_the_batches_of_its_run() -> None:
+    session: Any = PostgresSession()
+    ledger.lock_turn(session)
+    ledger.lock_turn(session, shared=True)
+    assert ledger.take_turn(session, "run5").number == 5
+    alone, shared = "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"
+    assert session.asked == [alone, shared, alone]
 
 
 def test_a_journal_keeps_the_larger_count_and_the_newest_run(sessions: sessionmaker[Session]) -> None:
