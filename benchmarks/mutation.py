@@ -5,6 +5,9 @@ the tests that reach it; numbers at the top of a module, which mutmut leaves alo
 down. `equivalent_mutants.toml` names the changes that no test could notice, each with its reason. The table goes to
 docs/mutation.md; it ends with 1 where a module's tests notice fewer than nine in ten.
 
+Changed code that ends processes and removes folders is run, too. The tests hold it to what is theirs, but a machine on
+which nothing else of yours runs (a container will do) is the place for it.
+
 Usage: python -m benchmarks.mutation [MODULE.py]...   (default: all; only a full run writes the table)
 """
 
