@@ -8,7 +8,8 @@ docs/mutation.md; it ends with 1 where a module's tests notice fewer than nine i
 Changed code that ends processes and removes folders is run, too. The tests hold it to what is theirs, but a machine on
 which nothing else of yours runs (a container will do) is the place for it.
 
-Usage: python -m benchmarks.mutation [MODULE.py]...   (default: all; only a full run writes the table)
+Usage: python -m benchmarks.mutation [MODULE.py]...   (default: all; only a run of all writes the table)
+       python -m benchmarks.mutation --resume         (all, from where an earlier run stopped)
 """
 
 import ast
@@ -182,10 +183,12 @@ def write_table(tallies: dict[str, Tally]) -> None:
 def main(wanted: list[str]) -> int:
     """Run, print the survivors, write the table after a full run."""
     config = read_config()
+    resumed = wanted == ["--resume"]
+    wanted = [] if resumed else wanted
     modules = wanted or config["only_mutate"]
     named = tomllib.loads(EQUIVALENT.read_text()).get("equivalent", [])
     equivalent = {(row["function"], row["becomes"]) for row in named}
-    if not wanted:
+    if not wanted and not resumed:
         shutil.rmtree(COPY, ignore_errors=True)  # its results are of earlier code
     filters = [f"{module.removesuffix('.py').replace('/', '.')}.*" for module in wanted]
     run = subprocess.run([sys.executable, "-m", "mutmut", "run", *filters], timeout=4 * 3600)
