@@ -427,3 +427,20 @@ def test_a_file_that_another_try_of_the_run_removes_meanwhile_is_gone_as_well(
     monkeypatch.setattr(Path, "unlink", unlink_late)
     folder.keep_only("rows")
     assert folder.list_names("") == ["rows"]
+
+
+def test_what_another_run_tidies_up_at_the_same_time_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, old = RunFolder(tmp_path, "now"), RunFolder(tmp_path, "long ago")
+    for one in (folder, old):
+        one.write("rows", ["ä"])
+    long_ago = time.time() - KEEP_SECONDS - 60
+    os.utime(old.path, (long_ago, long_ago))
+    (folder.path.parent / "gone").symlink_to("nowhere")
+    asked: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(shutil, "rmtree", lambda path, *, ignore_errors: asked.append((path, ignore_errors)))
+    folder.empty()  # and what could not be removed stays
+    folder.keep_only("rows")
+    assert asked == [(folder.path, True), (old.path, True)]
+    assert list(folder.read("rows")) == ["ä"]
