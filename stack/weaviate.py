@@ -15,7 +15,7 @@ from stack.config import StackConfig
 
 VERSION = "1.38.11"
 MODULE_SUM = "h1:BKy7hNyg5ZI+oIUA/Dr71OxddxwLzoHgUCd4B36heug="
-"""Of this version's Go module, as the checksum database of Go vouches for it; `go mod download -json MODULE@VERSION` prints it."""
+"""Of this version's Go module, as Go's checksum database vouches for it: `go mod download -json MODULE@VERSION`."""
 WRITER = "writer"
 READER = "reader"
 
