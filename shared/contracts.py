@@ -83,6 +83,7 @@ JOB_ID_TAG: Final = "ghostwriter.job_id"
 # --- The LLM server's own model ids (settings may name another provider's) -------------------------------------------
 LOCAL_CHAT_MODEL: Final = "smollm2-135m-instruct"
 LOCAL_EMBEDDING_MODEL: Final = "all-minilm-l6-v2"
+LOCAL_RERANK_MODEL: Final = "ms-marco-minilm-l-12-v2"
 LOCAL_IMAGE_MODEL: Final = "typographic-card"
 
 

@@ -10,6 +10,7 @@ import sys
 import uvicorn
 
 from deployments.llm.app import create_app
+from deployments.llm.engines.registry import build_engines
 from deployments.llm.fine_tuning.lineage import build_emitter
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
@@ -39,22 +40,20 @@ def main() -> None:
     # OpenMP's threads spin at every barrier by default; beside other busy processes that costs a factor of five.
     # It is read when torch is loaded, here and in the trainer, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from deployments.llm.engine.torch_engine import TorchEngine
-
     state = shared_settings.state_dir.resolve() / "llm"
-    engine = TorchEngine(settings)
+    engines = build_engines(settings, "llama_cpp")
     files, jobs = FileStore(state / "files"), JobStore(state / "jobs")
     runner = JobRunner(
         jobs,
         files,
-        engine,
-        command=[sys.executable, "-m", "deployments.llm.trainer"],
+        engines.chat,
+        command=[str(settings.llm_trainer_python), "-m", "deployments.llm.trainer"],
         environment=None,
         emit=build_emitter(shared_settings.lineage_spool_dir),
         nice=settings.llm_trainer_nice,
         timeout=settings.llm_training_timeout,
     )
-    app = create_app(settings, engine, api_key=api_key, files=files, jobs=jobs, runner=runner)
+    app = create_app(settings, engines, api_key=api_key, files=files, jobs=jobs, runner=runner)
     uvicorn.run(
         app,
         host=settings.llm_host,

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.requests import HTTPConnection
 
-from deployments.llm.engine.port import Engine
+from deployments.llm.engines.roles import Engines
 from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
@@ -39,7 +39,7 @@ _FORM_BYTES: Final = 64 * 1024
 
 def create_app(
     settings: LlmSettings,
-    engine: Engine,
+    engines: Engines,
     *,
     api_key: str,
     files: FileStore,
@@ -52,14 +52,14 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         for model_id, job in jobs.fine_tuned_models().items():
-            engine.register_adapter(model_id, jobs.adapter_dir(job.id))
-        threading.Thread(target=engine.load, name="loader", daemon=True).start()
+            engines.chat.register_adapter(model_id, jobs.adapter_dir(job.id))
+        threading.Thread(target=engines.load, name="loader", daemon=True).start()
         runner.start()
         try:
             yield
             runner.stop()
         finally:
-            engine.close()
+            engines.close()
 
     async def check_key(connection: HTTPConnection) -> None:
         scheme, _, key = connection.headers.get("Authorization", "").partition(" ")
@@ -68,12 +68,12 @@ def create_app(
             raise Refusal(401, "Incorrect API key: send `Authorization: Bearer <key>`.")
 
     def list_models() -> Mapping[str, Model]:
-        others = (engine.embedding_model, contracts.LOCAL_IMAGE_MODEL)
+        others = (*engines.embedding.models, engines.rerank.rerank_model, contracts.LOCAL_IMAGE_MODEL)
         tuned = jobs.fine_tuned_models().items()
         return {
-            engine.chat_model: Model(started, engine.max_model_len),
+            engines.chat.chat_model: Model(started, engines.chat.max_model_len),
             **dict.fromkeys(others, Model(started)),
-            **{model_id: Model(job.created_at, engine.max_model_len) for model_id, job in tuned},
+            **{model_id: Model(job.created_at, engines.chat.max_model_len) for model_id, job in tuned},
         }
 
     app = FastAPI(title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -91,22 +91,22 @@ def create_app(
     install_error_handlers(app)
     for router in (
         models_router(list_models),
-        chat_router(engine),
-        embeddings_router(engine),
+        chat_router(engines.chat),
+        embeddings_router(engines.embedding),
         images_router(),
         files_router(files, settings.llm_max_file_bytes),
-        fine_tuning_router(jobs, files, runner, engine.chat_model),
+        fine_tuning_router(jobs, files, runner, engines.chat.chat_model),
     ):
         app.include_router(router, prefix="/v1")
-    app.include_router(tokenize_router(engine))
+    app.include_router(tokenize_router(engines.chat))
 
     @app.get("/health")
     def get_health() -> JSONResponse:
-        if engine.ready:
+        if engines.ready:
             unreadable = {"unreadable": list(jobs.unreadable)} if jobs.unreadable else {}
             return JSONResponse({"status": "ok", "fine_tuning": jobs.count_by_status(), **unreadable})
-        if engine.failure:
-            return JSONResponse({"status": "failed", "reason": engine.failure}, status_code=503)
+        if engines.failure:
+            return JSONResponse({"status": "failed", "reason": engines.failure}, status_code=503)
         return JSONResponse({"status": "loading"}, status_code=503)
 
     return app

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from deployments.llm.engine.port import (
+from deployments.llm.engines.ports import (
     ContextTooLongError,
     EngineError,
     NotReadyError,

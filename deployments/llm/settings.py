@@ -4,6 +4,7 @@ It knows no engine and no route.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,9 +17,13 @@ class LlmSettings(BaseSettings):
 
     llm_host: str = "127.0.0.1"
     llm_port: int = Field(default=8000, ge=1, le=65535)
-    # Empty: the weights of the installed package. Else a hub id or a directory in Hugging Face's format.
-    llm_chat_weights: str = ""
-    llm_embedding_weights: str = ""
+    # Which engine answers. auto: torch where it finds a GPU, else llama.cpp where the CPU can run it, else torch.
+    llm_chat_engine: Literal["auto", "llama_cpp", "torch"] = "auto"
+    llm_embedding_engine: Literal["onnx", "torch"] = "onnx"
+    # Empty: the weights of the installed package. Else a hub id or a folder in Hugging Face's format, or a GGUF file.
+    llm_base_model: str = ""
+    llm_embedding_model: str = ""
+    llm_rerank_model: str = ""
     cache_dir: Path = Path("~/.cache/ghostwriter")
     llm_threads: int = Field(default=0, ge=0, description="CPU threads for answers; 0: half the cores")
     llm_trainer_threads: int = Field(
@@ -45,6 +50,7 @@ class LlmSettings(BaseSettings):
     llm_max_body_bytes: int = Field(
         default=16 * 1024 * 1024, ge=1, description="of any other request; 2,048 texts to embed are some 4 MB"
     )
+    llm_trainer_python: Path = Path(".venv-trainer/bin/python")
     llm_trainer_nice: int = Field(default=5, ge=0, le=19)
     llm_training_timeout: float = Field(
         default=6 * 3600, gt=0, description="seconds a fine-tuning job may run"

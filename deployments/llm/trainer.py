@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from deployments.llm.engine.lora import Progress, TrainingSettings, TrainingStoppedError, train_adapter
-from deployments.llm.engine.weights import locate_chat_weights
+from deployments.llm.engines.torch.lora import Progress, TrainingSettings, TrainingStoppedError, train_adapter
+from deployments.llm.engines.torch.weights import locate_chat_weights
 from deployments.llm.fine_tuning.examples import read_examples
 from deployments.llm.fine_tuning.job import Job
 from deployments.llm.fine_tuning.runner import METRICS_FILE, RESULT_FILE, TRAIN_FILE, VALIDATION_FILE
@@ -46,7 +46,7 @@ def run_job(directory: Path, settings: LlmSettings) -> None:
             raise TrainingStoppedError("the server that started this process is gone")
 
     result = train_adapter(
-        locate_chat_weights(settings.llm_chat_weights, settings.models_dir),
+        locate_chat_weights(settings.llm_base_model, settings.models_dir),
         read_examples((directory / TRAIN_FILE).read_bytes()),
         read_examples(validation.read_bytes()) if job.validation_file else [],
         TrainingSettings(

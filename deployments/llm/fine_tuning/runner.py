@@ -11,7 +11,7 @@ from typing import Final
 
 import psutil
 
-from deployments.llm.engine.port import Engine
+from deployments.llm.engines.ports import ChatEngine
 from deployments.llm.fine_tuning.attempt import (
     Attempt,
     end_leftover,
@@ -43,7 +43,7 @@ class JobRunner:
         self,
         store: JobStore,
         files: FileStore,
-        engine: Engine,
+        engine: ChatEngine,
         *,
         command: Sequence[str],
         environment: dict[str, str] | None,

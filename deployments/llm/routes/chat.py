@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
-from deployments.llm.engine.port import Engine, EngineError, Generation, GenerationRequest, Piece, Usage
+from deployments.llm.engines.ports import ChatEngine, EngineError, Generation, GenerationRequest, Piece, Usage
 from deployments.llm.errors import ApiError, translate
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class ChatBody(BaseModel):
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return GenerationRequest(
             model=self.model,
-            messages=[message.plain() for message in self.messages],
+            prompt=[message.plain() for message in self.messages],
             max_tokens=self.max_completion_tokens or self.max_tokens,
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
@@ -81,7 +81,7 @@ class ChatBody(BaseModel):
         )
 
 
-def chat_router(engine: Engine) -> APIRouter:
+def chat_router(engine: ChatEngine) -> APIRouter:
     """The chat route over an engine."""
     router = APIRouter()
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from deployments.llm.engine.port import Engine
+from deployments.llm.engines.ports import EmbeddingEngine
 from deployments.llm.errors import ApiError, model_not_found
 
 Text = Annotated[str, Field(min_length=1)]
@@ -26,16 +26,16 @@ class EmbeddingsBody(BaseModel):
     dimensions: int | None = None
 
 
-def embeddings_router(engine: Engine) -> APIRouter:
+def embeddings_router(engine: EmbeddingEngine) -> APIRouter:
     """The embeddings route over an engine."""
     router = APIRouter()
 
     @router.post("/embeddings")
     async def create_embeddings(body: EmbeddingsBody) -> dict[str, Any]:
-        if body.model != engine.embedding_model:
+        if body.model not in engine.models:
             raise model_not_found(body.model)
         texts = [body.input] if isinstance(body.input, str) else body.input
-        result = await run_in_threadpool(engine.embed, texts)
+        result = await run_in_threadpool(engine.embed, body.model, texts)
         if body.dimensions not in (None, len(result.vectors[0])):
             raise ApiError(
                 400,

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from deployments.llm.engine.port import Engine
+from deployments.llm.engines.ports import ChatEngine
 from deployments.llm.routes.chat import ChatMessage
 
 
@@ -18,7 +18,7 @@ class TokenizeBody(BaseModel):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
 
 
-def tokenize_router(engine: Engine) -> APIRouter:
+def tokenize_router(engine: ChatEngine) -> APIRouter:
     """The route over an engine, whose chat models share one tokenizer."""
     router = APIRouter()
 

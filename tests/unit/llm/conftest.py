@@ -10,7 +10,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from deployments.llm.app import create_app
-from deployments.llm.engine.fake import FakeEngine
+from deployments.llm.engines.fakes import (
+    FakeChatEngine,
+    FakeEmbeddingEngine,
+    FakeRerankEngine,
+    FakeScoringEngine,
+)
+from deployments.llm.engines.roles import Engines
 from deployments.llm.fine_tuning.job import Job
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
@@ -31,11 +37,16 @@ class Server(NamedTuple):
     """A running application and what is behind it."""
 
     client: TestClient
-    engine: FakeEngine
+    engine: FakeChatEngine
     jobs: JobStore
     lineage: list[tuple[str, str]]
     run_ids: list[str]
     stop: Callable[[], None]
+
+
+def fake_engines(chat: FakeChatEngine) -> Engines:
+    """Fakes in all roles."""
+    return Engines(chat, FakeScoringEngine(chat), FakeEmbeddingEngine(), FakeRerankEngine())
 
 
 @pytest.fixture
@@ -44,14 +55,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     running: list[ExitStack] = []
 
     def start_server(
-        engine: FakeEngine | None = None,
+        engine: FakeChatEngine | None = None,
         trainer: str = QUICK_TRAINER,
         state: Path | None = None,
         python: str = sys.executable,
         api_key: str = KEY,
         **settings: int,
     ) -> Server:
-        engine = engine or FakeEngine()
+        engine = engine or FakeChatEngine()
         state = state or tmp_path / "state"
         files, jobs = FileStore(state / "files"), JobStore(state / "jobs")
         lineage: list[tuple[str, str]] = []
@@ -64,7 +75,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         command = [python, "-c", trainer]
         runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
         app = create_app(
-            LlmSettings(**settings), engine, api_key=api_key, files=files, jobs=jobs, runner=runner
+            LlmSettings(**settings),
+            fake_engines(engine),
+            api_key=api_key,
+            files=files,
+            jobs=jobs,
+            runner=runner,
         )
         client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"}, raise_server_exceptions=False)
         stack = ExitStack()

@@ -1,18 +1,22 @@
-"""What every engine must do; run on the fake, and on the torch engine by an interpreter that may have no pytest."""
+"""What every engine must do, by role; real engines are checked by interpreters that may have no pytest."""
 
 import itertools
+import json
 import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from deployments.llm.engine.port import (
+from deployments.llm.engines.ports import (
+    ChatEngine,
     ContextTooLongError,
-    Engine,
+    EmbeddingEngine,
     GenerationRequest,
     NotReadyError,
     Piece,
+    RerankEngine,
+    ScoringEngine,
     UnknownModelError,
     Usage,
 )
@@ -23,22 +27,23 @@ WORDS = [f"w{number:02d}" for number in range(90)]
 
 
 class Subject(NamedTuple):
-    """A loaded engine of CONTEXT and DEFAULT_MAX_TOKENS, and a folder that it takes as an adapter."""
+    """Loaded engines; the chat engine has CONTEXT and DEFAULT_MAX_TOKENS, and `adapter` is a folder that it takes."""
 
-    engine: Engine
+    engine: ChatEngine
+    scoring: ScoringEngine
+    embedding: EmbeddingEngine
+    rerank: RerankEngine | None
     adapter: Path
 
 
-def ask(engine: Engine, words: int = 12, **wishes) -> GenerationRequest:
+def ask(engine: ChatEngine, words: int = 12, **wishes) -> GenerationRequest:
     """A greedy request whose prompt has so many words."""
     content = " ".join(itertools.islice(itertools.cycle(WORDS), words))
     messages = [{"role": "user", "content": content}]
-    return GenerationRequest(
-        **{"model": engine.chat_model, "messages": messages, "temperature": 0.0, **wishes}
-    )
+    return GenerationRequest(**{"model": engine.chat_model, "prompt": messages, "temperature": 0.0, **wishes})
 
 
-def answer(engine: Engine, request: GenerationRequest) -> tuple[str, Piece]:
+def answer(engine: ChatEngine, request: GenerationRequest) -> tuple[str, Piece]:
     """The whole text, and the last piece."""
     pieces = list(engine.generate(request))
     return "".join(piece.text for piece in pieces), pieces[-1]
@@ -69,10 +74,8 @@ def check_what_does_not_fit_the_context_is_refused(subject: Subject) -> None:
 def check_tokens_are_counted_before_they_are_used(subject: Subject) -> None:
     engine, request = subject.engine, ask(subject.engine, 12, max_tokens=1)
     assert engine.max_model_len == CONTEXT
-    assert engine.count_tokens(request.messages) == 12
-    assert (
-        engine.count_tokens([*request.messages, {"role": "assistant", "content": " ".join(WORDS[:5])}]) == 17
-    )
+    assert engine.count_tokens(request.prompt) == 12
+    assert engine.count_tokens([*request.prompt, {"role": "assistant", "content": " ".join(WORDS[:5])}]) == 17
 
 
 def check_an_answer_is_cut_at_its_limit_and_counted(subject: Subject) -> None:
@@ -135,15 +138,76 @@ def check_answers_side_by_side_are_those_of_answers_alone(subject: Subject) -> N
     assert [together.get(index) for index in range(len(requests))] == alone
 
 
+def check_a_text_or_its_tokens_may_be_continued(subject: Subject) -> None:
+    engine = subject.engine
+    text = " ".join(WORDS[:12])
+    tokens = engine.tokenize(text)
+    assert len(tokens) == 12 and engine.detokenize(tokens).strip() == text
+    for prompt in (text, tokens):
+        request = GenerationRequest(engine.chat_model, prompt, max_tokens=3, temperature=0.0)
+        assert answer(engine, request)[1].usage == Usage(12, 3)
+    assert fails(ValueError, lambda: engine.detokenize([10**6]))
+
+
+def check_logprobs_cover_every_token(subject: Subject) -> None:
+    pieces = list(subject.engine.generate(ask(subject.engine, max_tokens=4, logprobs=2)))
+    told = [one for piece in pieces for one in piece.logprobs]
+    assert len(told) == 4
+    for one in told:
+        assert one.logprob <= 1e-3 and len(one.top) == 2 and one.top[0].logprob >= one.top[1].logprob
+        assert one.data
+    assert not any(piece.logprobs for piece in subject.engine.generate(ask(subject.engine, max_tokens=2)))
+
+
+def check_a_schema_is_held_to(subject: Subject) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"w01": {"const": "w02"}},
+        "required": ["w01"],
+        "additionalProperties": False,
+    }
+    text, last = answer(subject.engine, ask(subject.engine, max_tokens=80, json_schema=schema))
+    assert (json.loads(text), last.finish_reason) == ({"w01": "w02"}, "stop")
+
+
+def check_a_score_is_told_for_every_token(subject: Subject) -> None:
+    engine, scoring = subject.engine, subject.scoring
+    tokens = engine.tokenize(" ".join(WORDS[:6]))
+    scores = scoring.score(engine.chat_model, tokens, top=2)
+    assert [one.id for one in scores] == tokens and math.isnan(scores[0].logprob)
+    assert all(one.logprob < 0 and len(one.top) == 2 for one in scores[1:])
+    assert fails(UnknownModelError, lambda: scoring.score("nope", tokens))
+
+
 def check_embeddings_are_normalised_and_one_per_text(subject: Subject) -> None:
+    engine = subject.embedding
     texts = [" ".join(WORDS[:count]) for count in (5, 1, 40, 2)]
-    result = subject.engine.embed(texts)
-    assert len(result.vectors) == len(texts) and len({len(vector) for vector in result.vectors}) == 1
-    assert all(abs(math.hypot(*vector) - 1) < 1e-4 for vector in result.vectors)
-    for text, vector in zip(texts, result.vectors, strict=True):
-        alone = subject.engine.embed([text]).vectors[0]
-        assert max(abs(a - b) for a, b in zip(alone, vector, strict=True)) < 1e-4
-    assert result.prompt_tokens >= 48
+    for model, told in engine.models.items():
+        result = engine.embed(model, texts)
+        assert len(result.vectors) == len(texts)
+        assert {len(vector) for vector in result.vectors} == {told.dimensions}
+        assert all(abs(math.hypot(*vector) - 1) < 1e-4 for vector in result.vectors)
+        for text, vector in zip(texts, result.vectors, strict=True):
+            alone = engine.embed(model, [text]).vectors[0]
+            assert max(abs(a - b) for a, b in zip(alone, vector, strict=True)) < 1e-2
+        assert result.prompt_tokens >= 48
+    assert fails(UnknownModelError, lambda: engine.embed("nope", ["w01"]))
+
+
+def check_tokens_can_be_embedded(subject: Subject) -> None:
+    model = next(iter(subject.embedding.models))
+    result = subject.embedding.embed(model, [[5, 6, 7], "w01 w02"])
+    assert len(result.vectors) == 2 and abs(math.hypot(*result.vectors[0]) - 1) < 1e-4
+    assert fails(ValueError, lambda: subject.embedding.embed(model, [[10**6]]))
+
+
+def check_a_document_that_answers_ranks_first(subject: Subject) -> None:
+    if subject.rerank is None:
+        return
+    documents = ["the cat sleeps on the mat", "paris is the capital of france", "w01 w02"]
+    ranking = subject.rerank.rerank("what is the capital of france", documents)
+    assert max(ranking.logits) == ranking.logits[1] > 0 and len(ranking.logits) == 3
+    assert ranking.prompt_tokens > 15
 
 
 def check_closing_ends_what_runs_and_refuses_more(subject: Subject) -> None:
@@ -162,7 +226,9 @@ def check_closing_ends_what_runs_and_refuses_more(subject: Subject) -> None:
         assert ended.acquire(timeout=10)
     assert not engine.ready
     assert fails(NotReadyError, lambda: engine.generate(ask(engine)))
-    assert fails(NotReadyError, lambda: engine.embed(["w01"]))
+    subject.embedding.close()
+    model = next(iter(subject.embedding.models))
+    assert fails(NotReadyError, lambda: subject.embedding.embed(model, ["w01"]))
 
 
 def fails(kind: type[Exception], call: Callable[[], object]):

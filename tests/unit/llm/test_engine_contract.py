@@ -1,15 +1,17 @@
-"""The fake keeps the engine's contract."""
+"""The fakes keep the engines' contract."""
 
 from pathlib import Path
 
 import pytest
 
-from deployments.llm.engine.fake import FakeEngine
+from deployments.llm.engines.fakes import FakeChatEngine
+from tests.unit.llm.conftest import fake_engines
 from tests.unit.llm.engine_contract import CHECKS, CONTEXT, DEFAULT_MAX_TOKENS, Subject
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_the_fake(name: str, tmp_path: Path) -> None:
-    engine = FakeEngine(context=CONTEXT, default_max_tokens=DEFAULT_MAX_TOKENS)
-    engine.load()
-    CHECKS[name](Subject(engine, tmp_path))
+def test_the_fakes(name: str, tmp_path: Path) -> None:
+    chat = FakeChatEngine(context=CONTEXT, default_max_tokens=DEFAULT_MAX_TOKENS)
+    engines = fake_engines(chat)
+    engines.load()
+    CHECKS[name](Subject(chat, engines.scoring, engines.embedding, engines.rerank, tmp_path))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from deployments.llm.engine.limits import count_admitted, limit_answer
-from deployments.llm.engine.port import ContextTooLongError
+from deployments.llm.engines.limits import count_admitted, limit_answer
+from deployments.llm.engines.ports import ContextTooLongError
 
 
 def admit(waiting, running=None, *, rows=16, tokens=1000):

@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from deployments.llm.engine.answer_text import AnswerText
-from deployments.llm.engine.fake import FakeEngine
+from deployments.llm.engines.answer_text import AnswerText
+from deployments.llm.engines.fakes import FakeChatEngine
 from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
 from shared import contracts
 from tests.unit.llm.conftest import QUICK_TRAINER
@@ -177,7 +177,7 @@ def test_a_stop_of_the_server_ends_the_trainer_and_the_job_runs_again(start):
 
 
 def test_a_job_cancelled_as_it_ends_leaves_no_model(start):
-    class CancellingEngine(FakeEngine):
+    class CancellingEngine(FakeChatEngine):
         def register_adapter(self, model_id, directory):
             super().register_adapter(model_id, directory)
             (job,) = server.jobs.list()

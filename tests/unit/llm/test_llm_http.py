@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from deployments.llm.engine.fake import FakeEngine
-from deployments.llm.engine.port import GenerationRequest
+from deployments.llm.engines.fakes import FakeChatEngine
+from deployments.llm.engines.ports import GenerationRequest
 from deployments.llm.routes.chat import stream_events
 from deployments.llm.uploads import FileStore
 from shared import contracts
@@ -28,6 +28,12 @@ from tests.unit.llm.conftest import KEY
 SIGNED_IN = {"Authorization": f"Bearer {KEY}".encode()}
 CHAT = {"model": contracts.LOCAL_CHAT_MODEL, "messages": [{"role": "user", "content": "one two three four"}]}
 CHAT_PATH = "/v1/chat/completions"
+OTHER_MODELS = (
+    contracts.LOCAL_EMBEDDING_MODEL,
+    "fake-matryoshka",
+    contracts.LOCAL_RERANK_MODEL,
+    contracts.LOCAL_IMAGE_MODEL,
+)
 
 
 def test_a_wrong_key_is_turned_away_everywhere_but_at_health(server):
@@ -128,7 +134,7 @@ def test_the_server_does_not_start_without_a_key_where_others_could_reach_it(tmp
 
 
 def test_health_is_loading_until_the_engine_is_ready(start):
-    server = start(FakeEngine(ready=False))
+    server = start(FakeChatEngine(ready=False))
     answer = server.client.get("/health")
     assert (answer.status_code, answer.json()["status"]) == (503, "loading")
     answer = server.client.post(CHAT_PATH, json=CHAT)
@@ -136,7 +142,7 @@ def test_health_is_loading_until_the_engine_is_ready(start):
 
 
 def test_health_says_why_loading_failed(start):
-    answer = start(FakeEngine(failure="OSError: no such weights")).client.get("/health")
+    answer = start(FakeChatEngine(failure="OSError: no such weights")).client.get("/health")
     assert answer.status_code == 503
     assert answer.json() == {"status": "failed", "reason": "OSError: no such weights"}
 
@@ -155,7 +161,7 @@ def test_the_log_has_a_line_for_each_request_and_no_text(server, caplog):
 
 def test_models(server):
     ids = [model["id"] for model in server.client.get("/v1/models").json()["data"]]
-    assert ids == [contracts.LOCAL_CHAT_MODEL, contracts.LOCAL_EMBEDDING_MODEL, contracts.LOCAL_IMAGE_MODEL]
+    assert ids == [contracts.LOCAL_CHAT_MODEL, *OTHER_MODELS]
     assert server.client.get(f"/v1/models/{ids[0]}").json()["id"] == ids[0]
     missing = server.client.get("/v1/models/nope")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
@@ -165,8 +171,7 @@ def test_models_tell_how_much_they_take(server):
     limits = {m["id"]: m.get("max_model_len") for m in server.client.get("/v1/models").json()["data"]}
     assert limits == {
         contracts.LOCAL_CHAT_MODEL: 200,
-        contracts.LOCAL_EMBEDDING_MODEL: None,
-        contracts.LOCAL_IMAGE_MODEL: None,
+        **dict.fromkeys(OTHER_MODELS),
     }
 
 
@@ -192,7 +197,7 @@ def test_an_answer_is_cut_at_its_limit(server, name):
 
 
 def test_without_a_limit_an_answer_is_cut_at_the_default(start):
-    server = start(FakeEngine(default_max_tokens=3))
+    server = start(FakeChatEngine(default_max_tokens=3))
     choice = server.client.post(CHAT_PATH, json={**CHAT, "frequency_penalty": 2}).json()["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("one two three", "length")
 
@@ -209,7 +214,7 @@ def test_a_stream_carries_the_same_text_and_ends_with_usage(server):
 
 
 def test_an_abandoned_stream_stops_its_generation():
-    engine = FakeEngine(gate=threading.Semaphore(1))
+    engine = FakeChatEngine(gate=threading.Semaphore(1))
     engine.load()
     generation = engine.generate(GenerationRequest(contracts.LOCAL_CHAT_MODEL, CHAT["messages"]))
 
@@ -225,7 +230,7 @@ def test_an_abandoned_stream_stops_its_generation():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_half_an_answer_of_a_server_that_stops_does_not_look_whole(start, stream):
-    engine = FakeEngine(gate=threading.Semaphore(2))
+    engine = FakeChatEngine(gate=threading.Semaphore(2))
     server = start(engine)
     with ThreadPoolExecutor() as pool:
         asking = pool.submit(server.client.post, CHAT_PATH, json={**CHAT, "stream": stream})
@@ -261,7 +266,7 @@ def test_bad_requests_are_answered_in_openais_shape(server, change, status, code
 
 
 def test_a_full_queue_is_a_429(start):
-    answer = start(FakeEngine(max_queue=0)).client.post(CHAT_PATH, json=CHAT)
+    answer = start(FakeChatEngine(max_queue=0)).client.post(CHAT_PATH, json=CHAT)
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
 
 

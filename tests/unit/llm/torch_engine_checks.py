@@ -17,17 +17,18 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from deployments.llm.engine import lora, torch_engine
-from deployments.llm.engine.lora import Progress, TrainingSettings, train_adapter
-from deployments.llm.engine.port import (
+from deployments.llm.engines.ports import (
     ContextTooLongError,
     EngineError,
     GenerationRequest,
     QueueFullError,
     UnknownModelError,
 )
-from deployments.llm.engine.sampling import penalise
-from deployments.llm.engine.torch_engine import TorchEngine
+from deployments.llm.engines.torch import engine as torch_engine
+from deployments.llm.engines.torch import lora
+from deployments.llm.engines.torch.engine import TorchEngine
+from deployments.llm.engines.torch.lora import Progress, TrainingSettings, train_adapter
+from deployments.llm.engines.torch.sampling import penalise
 from deployments.llm.settings import LlmSettings
 from tests.unit.llm.engine_contract import (
     CHECKS,

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from deployments.llm.app import create_app
-from deployments.llm.engine.fake import FakeEngine
+from deployments.llm.engines.fakes import FakeChatEngine
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.settings import LlmSettings
@@ -23,6 +23,7 @@ from shared import contracts
 from shared.llm.fake import FakeLlm
 from shared.llm.openai import EMBEDDING_BATCH, OpenAiLlm
 from shared.llm.port import Decoding, Llm, LlmError, LlmRefusedError, Message
+from tests.unit.llm.conftest import fake_engines
 
 KEY = "test-key"
 MODEL = contracts.LOCAL_CHAT_MODEL
@@ -37,11 +38,11 @@ MESSAGES: list[Message] = [
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Our server on the fake engine, which repeats the last message as the fake provider does."""
     state: Path = tmp_path_factory.mktemp("llm")
-    engine, files, jobs = FakeEngine(), FileStore(state / "files"), JobStore(state / "jobs")
+    engine, files, jobs = FakeChatEngine(), FileStore(state / "files"), JobStore(state / "jobs")
     runner = JobRunner(
         jobs, files, engine, command=[sys.executable, "-c", ""], environment=None, emit=lambda *_: None
     )
-    app = create_app(LlmSettings(), engine, api_key=KEY, files=files, jobs=jobs, runner=runner)
+    app = create_app(LlmSettings(), fake_engines(engine), api_key=KEY, files=files, jobs=jobs, runner=runner)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

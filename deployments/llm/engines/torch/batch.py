@@ -13,8 +13,8 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from deployments.llm.engine.answer_text import AnswerText
-from deployments.llm.engine.port import (
+from deployments.llm.engines.answer_text import AnswerText
+from deployments.llm.engines.ports import (
     EngineError,
     FinishReason,
     Generation,
@@ -22,7 +22,7 @@ from deployments.llm.engine.port import (
     Piece,
     Usage,
 )
-from deployments.llm.engine.sampling import penalise, sample
+from deployments.llm.engines.torch.sampling import penalise, sample
 
 
 @dataclass

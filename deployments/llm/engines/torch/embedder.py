@@ -1,0 +1,101 @@
+"""Sentence embeddings on torch: mean pooling over the last hidden state, normalised."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from deployments.llm.engines.ports import (
+    EmbeddingEngine,
+    EmbeddingModel,
+    Embeddings,
+    NotReadyError,
+    Tokens,
+    UnknownModelError,
+)
+from deployments.llm.engines.torch.device import choose_device
+from deployments.llm.engines.weights import locate_embedding_weights
+from deployments.llm.settings import LlmSettings
+from shared import contracts
+
+log = logging.getLogger(__name__)
+
+_MAX_TOKENS: Final = 512
+_BATCH: Final = 32
+
+
+class TorchEmbeddingEngine(EmbeddingEngine):
+    """One embedding model in memory; calls take turns."""
+
+    def __init__(self, model_id: str, weights: str) -> None:
+        self._id, self._weights = model_id, weights
+        self._models: dict[str, EmbeddingModel] = {model_id: EmbeddingModel(0, _MAX_TOKENS)}
+        self._lock = threading.Lock()
+        self._failure: str | None = None
+        self._model: Any = None
+
+    def load(self) -> None:
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(self._weights)
+            model = AutoModel.from_pretrained(self._weights, dtype=torch.float32).to(choose_device()).eval()
+            self._models = {self._id: EmbeddingModel(model.config.hidden_size, _MAX_TOKENS)}
+            self._model = model
+        except Exception as error:
+            log.exception("The embedding model could not be loaded")
+            self._failure = f"{type(error).__name__}: {error}"
+
+    @property
+    def ready(self) -> bool:
+        return self._model is not None
+
+    @property
+    def failure(self) -> str | None:
+        return self._failure
+
+    @property
+    def models(self) -> Mapping[str, EmbeddingModel]:
+        return self._models
+
+    @torch.inference_mode()
+    def embed(self, model: str, inputs: Sequence[str | Tokens]) -> Embeddings:
+        if model != self._id:
+            raise UnknownModelError(model)
+        if self._model is None:
+            raise NotReadyError(f"The models could not be loaded: {self._failure or 'not yet'}")
+        encoded = [self._encode(one) for one in inputs]
+        # In order of length, to pad little.
+        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+        vectors: list[list[float]] = [[] for _ in encoded]
+        with self._lock:
+            for start in range(0, len(order), _BATCH):
+                chosen = order[start : start + _BATCH]
+                batch = self._tokenizer.pad(
+                    {"input_ids": [encoded[index] for index in chosen]}, return_tensors="pt"
+                )
+                batch = batch.to(self._model.device)
+                hidden = self._model(**batch).last_hidden_state
+                mask = batch["attention_mask"].unsqueeze(-1)
+                pooled = (hidden * mask).sum(1) / mask.sum(1)
+                for index, vector in zip(chosen, torch.nn.functional.normalize(pooled).tolist(), strict=True):
+                    vectors[index] = vector
+        return Embeddings(vectors, sum(map(len, encoded)))
+
+    def _encode(self, given: str | Tokens) -> list[int]:
+        if isinstance(given, str):
+            return list(self._tokenizer(given, truncation=True, max_length=_MAX_TOKENS)["input_ids"])
+        if unknown := [token for token in given if not 0 <= token < len(self._tokenizer)]:
+            raise ValueError(f"This model has no token {unknown[0]}.")
+        return list(given)[:_MAX_TOKENS]
+
+    def close(self) -> None:
+        self._model = None
+
+
+def build_engine(settings: LlmSettings) -> TorchEmbeddingEngine:
+    """The engine that the settings describe."""
+    return TorchEmbeddingEngine(
+        contracts.LOCAL_EMBEDDING_MODEL, locate_embedding_weights(settings.llm_embedding_model)
+    )
