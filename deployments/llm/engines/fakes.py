@@ -179,7 +179,7 @@ class FakeChatEngine(_Loading, ChatEngine):
             return request.prompt
         if request.prompt and isinstance(request.prompt[0], int):
             return self.detokenize(request.prompt)  # type: ignore[arg-type]
-        return request.prompt[-1]["content"] if request.prompt else ""
+        return request.prompt[-1]["content"] if request.prompt else ""  # type: ignore[index]
 
     def _count(self, request: GenerationRequest) -> int:
         if isinstance(request.prompt, str):
