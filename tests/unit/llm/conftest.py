@@ -60,6 +60,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         state: Path | None = None,
         python: str = sys.executable,
         api_key: str = KEY,
+        find_obstacle: Callable[[], str | None] = lambda: None,
         **settings: int,
     ) -> Server:
         engine = engine or FakeChatEngine()
@@ -73,7 +74,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             run_ids.append(run_id)
 
         command = [python, "-c", trainer]
-        runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
+        runner = JobRunner(
+            jobs, files, engine, command=command, environment=None, emit=emit, find_obstacle=find_obstacle
+        )
         app = create_app(
             LlmSettings(**settings),
             fake_engines(engine),
