@@ -6,7 +6,7 @@ It knows no torch and no HTTP; the process it starts does the training.
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import psutil
@@ -37,7 +37,10 @@ _RUN_ENDS: Final[dict[str, EventType]] = {"succeeded": "COMPLETE", "failed": "FA
 
 
 class JobRunner:
-    """One background thread. `command` starts the trainer; the job's folder is added to it."""
+    """One background thread. `command` starts the trainer; the job's folder is added to it.
+
+    While `find_obstacle` says why no trainer can be started, jobs stay queued, with that in their events.
+    """
 
     def __init__(
         self,
@@ -50,10 +53,13 @@ class JobRunner:
         emit: Emit,
         nice: int = 0,
         timeout: float = 6 * 3600,
+        find_obstacle: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._store, self._files, self._engine = store, files, engine
         self._command, self._environment, self._emit = list(command), environment, emit
         self._nice, self._timeout = nice, timeout
+        self._find_obstacle = find_obstacle
+        self._told_to_wait: set[str] = set()
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="job-runner", daemon=True)
         self._attempt: Attempt | None = None
@@ -114,8 +120,16 @@ class JobRunner:
             self._watch(self._attempt)
         if self._attempt is None:
             queued = next((job for job in self._store.list()[::-1] if job.status == "queued"), None)
-            if queued:
+            if queued and not self._is_held_up(queued):
                 self._begin(queued)
+
+    def _is_held_up(self, job: Job) -> bool:
+        obstacle = self._find_obstacle()
+        if obstacle and job.id not in self._told_to_wait:
+            self._told_to_wait.add(job.id)
+            append_event(self._store.job_dir(job.id), f"The job waits: {obstacle}", level="warn")
+            log.warning("Job %s waits: %s", job.id, obstacle)
+        return obstacle is not None
 
     def _validate(self, job: Job) -> None:
         directory = self._store.job_dir(job.id)

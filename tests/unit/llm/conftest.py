@@ -60,6 +60,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         state: Path | None = None,
         python: str = sys.executable,
         api_key: str = KEY,
+        find_obstacle: Callable[[], str | None] = lambda: None,
         **settings: int,
     ) -> Server:
         engine = engine or FakeChatEngine()
@@ -73,15 +74,19 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             run_ids.append(run_id)
 
         command = [python, "-c", trainer]
-        runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
+        engines = fake_engines(engine)
+        runner = JobRunner(
+            jobs, files, engine, command=command, environment=None, emit=emit, find_obstacle=find_obstacle
+        )
         app = create_app(
             LlmSettings(**settings),
-            fake_engines(engine),
+            engines,
             api_key=api_key,
             files=files,
             jobs=jobs,
             runner=runner,
         )
+        engines.load()  # as the application does in the background, so that no test has to wait for it
         client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"}, raise_server_exceptions=False)
         stack = ExitStack()
         stack.enter_context(client)
