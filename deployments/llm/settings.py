@@ -22,6 +22,7 @@ class LlmSettings(BaseSettings):
     llm_embedding_engine: Literal["onnx", "torch"] = "onnx"
     # Empty: the weights of the installed package. Else a hub id or a folder in Hugging Face's format, or a GGUF file.
     llm_base_model: str = ""
+    llm_base_model_sha256: str = Field(default="", description="refuse other weights than these")
     llm_embedding_model: str = ""
     llm_rerank_model: str = ""
     cache_dir: Path = Path("~/.cache/ghostwriter")
