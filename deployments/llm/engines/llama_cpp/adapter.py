@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
+from gguf import MODEL_ARCH_NAMES, GGUFWriter, get_tensor_name_map
 from safetensors import SafetensorError, safe_open
 
 from deployments.llm.engines.llama_cpp.header import Header
@@ -15,7 +15,7 @@ from deployments.llm.engines.llama_cpp.quantised import finish
 _PREFIX: Final = "base_model.model."
 PERMUTED: Final = ("llama",)
 """Architectures whose query and key rows llama.cpp orders in another way than transformers does."""
-_ARCHITECTURES: Final = {name.value if hasattr(name, "value") else name: name for name in MODEL_ARCH}
+_ARCHITECTURES: Final = {name: architecture for architecture, name in MODEL_ARCH_NAMES.items()}
 
 
 class AdapterError(Exception):
@@ -75,6 +75,8 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 def _pair(tensors: Mapping[str, np.ndarray], base: Header) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Both matrices by llama.cpp's name of the weights they change."""
+    if base.architecture not in _ARCHITECTURES:
+        raise AdapterError(f"adapters on the architecture {base.architecture} can't be converted.")
     names = get_tensor_name_map(_ARCHITECTURES[base.architecture], int(base.get("block_count", 0)))
     halves: dict[str, dict[str, np.ndarray]] = {}
     for full, values in tensors.items():

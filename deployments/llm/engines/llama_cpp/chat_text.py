@@ -1,6 +1,6 @@
 """Chat messages as text and tokens: the model's chat template, and which special tokens are the template's own.
 
-A special token that stands in somebody's message stays plain text: nobody ends the system message from inside of theirs.
+A special token that stands in somebody's message stays plain text: nobody ends the message from inside of it.
 It knows no tokenizer: what it returns is tokenized elsewhere.
 """
 

@@ -7,18 +7,17 @@ import logging
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from deployments.llm.engines.limits import limit_answer
 from deployments.llm.engines.llama_cpp.chat_text import Mixed
 from deployments.llm.engines.llama_cpp.fleet import Fleet
 from deployments.llm.engines.llama_cpp.generation import LlamaGeneration
+from deployments.llm.engines.llama_cpp.grammar_check import GrammarCheck
 from deployments.llm.engines.llama_cpp.loading import load_server
-from deployments.llm.engines.llama_cpp.schema import write_grammar, write_probe
 from deployments.llm.engines.llama_cpp.server import ServerOptions
 from deployments.llm.engines.llama_cpp.vocabulary import Vocabulary, choose_threads
 from deployments.llm.engines.llama_cpp.weights import prepare_weights
@@ -37,8 +36,6 @@ from shared import contracts
 
 log = logging.getLogger(__name__)
 
-_GRAMMARS_KNOWN: Final = 64
-
 
 class LlamaCppEngine(ChatEngine):
     """As many answers run at once as there are slots; the others wait in the order they came."""
@@ -50,12 +47,12 @@ class LlamaCppEngine(ChatEngine):
         self._fleet = Fleet(self._build, self.chat_model, settings.llm_max_models)
         self._workers = ThreadPoolExecutor(settings.llm_max_batch, thread_name_prefix="answer")
         self._generations: list[LlamaGeneration] = []  # that run or wait
-        self._grammars: OrderedDict[str, bool] = OrderedDict()  # whether llama.cpp holds to it
         self._lock = threading.Lock()
         self._loaded = self._closed = False
         self._failure: str | None = None
         self._weights = Path()
         self._vocabulary: Any = None
+        self._grammars: Any = None
 
     # --- loading ---
     def load(self) -> None:
@@ -66,6 +63,7 @@ class LlamaCppEngine(ChatEngine):
             self._weights = prepare_weights(self._settings)
             self._vocabulary = Vocabulary(self._weights)
             self._limit = min(self._limit, self._vocabulary.context)
+            self._grammars = GrammarCheck(self._vocabulary.impossible_in_json)
             self._fleet.start()
             self._loaded = True
             log.info(
@@ -140,7 +138,7 @@ class LlamaCppEngine(ChatEngine):
             if (unknown := self._vocabulary.find_unknown(tokens)) is not None:
                 raise UnsupportedError(f"This model has no token {unknown}.", "prompt")
         elif prompt:
-            tokens = self._encode(self._vocabulary.chat_text.write_prompt(prompt))  # type: ignore[arg-type]
+            tokens = self._encode(self._vocabulary.chat_text.write_prompt(prompt))
         else:
             tokens = []
         if not tokens:
@@ -159,7 +157,7 @@ class LlamaCppEngine(ChatEngine):
         limit = limit_answer(
             self._limit, len(prompt), request.max_tokens, self._settings.llm_default_max_tokens
         )
-        grammar = self._check_grammar(request.json_schema) if request.json_schema is not None else ""
+        grammar = self._write_grammar(request.json_schema) if request.json_schema is not None else ""
         generation = LlamaGeneration(request, prompt, limit, grammar)
         with self._lock:
             if self._closed:
@@ -189,36 +187,9 @@ class LlamaCppEngine(ChatEngine):
             log.exception("A generation with %s failed", generation.request.model)
             generation.fail(error)
 
-    def _check_grammar(self, schema: Mapping[str, Any]) -> str:
-        """The schema's grammar, tried once. Raises UnsupportedError where llama.cpp does not hold to it."""
-        grammar = write_grammar(schema)
-        with self._lock:
-            holds = self._grammars.get(grammar)
-        if holds is None:
-            holds = self._try_grammar(grammar)
-            with self._lock:
-                self._grammars[grammar] = holds
-                while len(self._grammars) > _GRAMMARS_KNOWN:
-                    self._grammars.popitem(last=False)
-        if not holds:
-            raise UnsupportedError(
-                "No answer can be held to this JSON schema: nothing satisfies it, it is too deep, "
-                "or it uses a keyword that the engine does not know.",
-                "response_format",
-            )
-        return grammar
-
-    def _try_grammar(self, grammar: str) -> bool:
-        impossible = self._vocabulary.impossible_in_json
-        told: list[dict[str, Any]] = []
-
-        def keep(chunk: dict[str, Any]) -> bool:
-            told.extend((chunk["choices"][0]["logprobs"] or {}).get("content") or [])
-            return False
-
+    def _write_grammar(self, schema: Mapping[str, Any]) -> str:
         with self._fleet.borrow(self.chat_model) as (server, lora):
-            server.complete({**write_probe(grammar, impossible, impossible), "lora": lora}, keep)
-        return bool(told) and int(told[0]["id"]) != impossible
+            return str(self._grammars.check(schema, server, lora))
 
     def close(self) -> None:
         with self._lock:

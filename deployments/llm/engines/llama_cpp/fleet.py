@@ -41,6 +41,7 @@ class Fleet:
         self._known: OrderedDict[str, Path] = OrderedDict()  # most recently used or registered last
         self._failed: dict[str, tuple[Path, str]] = {}
         self._current: _Lease | None = None
+        self._given_up: dict[str, Path] | None = None  # could not be loaded together: not tried again
         self._changed = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -120,7 +121,8 @@ class Fleet:
         return dict(fit[-self._max :])
 
     def _outdated(self) -> bool:
-        return self._current is not None and self._current.adapters != self._choose()
+        wanted = self._choose()
+        return self._current is not None and wanted not in (self._current.adapters, self._given_up)
 
     def _load(self, wanted: dict[str, Path]) -> _Lease:
         started = time.monotonic()
@@ -148,17 +150,21 @@ class Fleet:
                 self._blame(wanted, str(error))
                 continue
             with self._changed:
+                if self._closed:
+                    renewed.server.close()
+                    return
+                self._given_up = None
                 old, self._current = self._current, renewed
                 self._changed.notify_all()
-                self._changed.wait_for(lambda old=old: self._closed or old is None or not old.users)
-                if self._closed:
-                    self._current = old if old and old.users else renewed
+                while old is not None and old.users and not self._closed:
+                    self._changed.wait()
             if old is not None and not old.users:
                 old.server.close()
 
     def _blame(self, wanted: Mapping[str, Path], reason: str) -> None:
         """The adapters that the running server has not are told to fail; each may be registered again."""
         with self._changed:
+            self._given_up = dict(wanted)
             loaded = self._current.adapters if self._current else {}
             for name, path in wanted.items():
                 if loaded.get(name) != path:

@@ -25,6 +25,29 @@ def write_grammar(schema: Mapping[str, Any]) -> str:
     return f"%llguidance {{}}\nstart: %json {text}"
 
 
+SELF_TEST: Final = {"a": 1}
+
+
+def write_self_test(prompt_token: int) -> dict[str, Any]:
+    """A request that only the text of SELF_TEST answers, where grammars work with the model's tokenizer."""
+    grammar = write_grammar({"const": SELF_TEST})
+    return {
+        "prompt": [prompt_token],
+        "n_predict": 24,
+        "temperature": 0,
+        "grammar": grammar,
+        "cache_prompt": False,
+    }
+
+
+def passes_self_test(text: str) -> bool:
+    """Whether that is the text."""
+    try:
+        return bool(json.loads(text) == SELF_TEST)
+    except ValueError:
+        return False
+
+
 def write_probe(grammar: str, prompt_token: int, impossible_token: int) -> dict[str, Any]:
     """A request that shows whether llama.cpp holds to the grammar: where it can't, it silently leaves it out.
 
