@@ -30,6 +30,7 @@ class LlmSettings(BaseSettings):
         default="",
         validation_alias=AliasChoices("GHOSTWRITER_LLM_EMBEDDING_MODEL", "GHOSTWRITER_LLM_EMBEDDING_WEIGHTS"),
     )
+    llm_base_model_sha256: str = ""
     llm_rerank_model: str = ""
     cache_dir: Path = Path("~/.cache/ghostwriter")
     llm_threads: int = Field(default=0, ge=0, description="CPU threads for answers; 0: half the cores")
