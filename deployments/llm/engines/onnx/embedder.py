@@ -138,8 +138,12 @@ def _average(output: Floats, mask: np.ndarray[Any, Any]) -> Floats:
 def build_engine(settings: LlmSettings) -> OnnxEmbeddingEngine:
     """The engine that the settings describe. Raises WeightsMissingError where a package is not installed."""
     own = settings.llm_embedding_model
-    known = {} if own else {"dimensions": 384, "max_tokens": 256}
-    first = Source(locate_embedding_weights(own), settings.llm_embedding_model_sha256, **known)
+    first = Source(
+        locate_embedding_weights(own),
+        settings.llm_embedding_model_sha256,
+        dimensions=0 if own else 384,
+        max_tokens=0 if own else 256,
+    )
     second = Source("", pooling="cls", dimensions=384, max_tokens=512)
     sources = {contracts.LOCAL_EMBEDDING_MODEL: first, BGE_SMALL: second}
     return OnnxEmbeddingEngine(sources, choose_threads(settings.llm_threads))

@@ -52,10 +52,10 @@ class OnnxRerankEngine(RerankEngine):
     def failure(self) -> str | None:
         return self._failure
 
-    def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+    def rerank(self, query: str, documents: Sequence[str], max_document_tokens: int | None = None) -> Ranking:
         if self._loaded is None:
             raise NotReadyError(f"The models could not be loaded: {self._failure or 'not yet'}")
-        return _rank(*self._loaded, query, documents)
+        return _rank(*self._loaded, query, documents, max_document_tokens)
 
     def close(self) -> None:
         if self._loaded is not None:
@@ -63,8 +63,14 @@ class OnnxRerankEngine(RerankEngine):
         self._loaded = None
 
 
-def _rank(encoder: Encoder, reader: TokenReader, query: str, documents: Sequence[str]) -> Ranking:
-    pairs = reader.read_pairs(query, documents)
+def _rank(
+    encoder: Encoder,
+    reader: TokenReader,
+    query: str,
+    documents: Sequence[str],
+    max_document_tokens: int | None = None,
+) -> Ranking:
+    pairs = reader.read_pairs(query, documents, max_document_tokens)
     logits = encoder.compute(pairs, lambda output, _: output)
     if any(logit.size != 1 for logit in logits):
         raise WeightsMissingError("The model tells several classes apart; a reranker has one.")
