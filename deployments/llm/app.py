@@ -25,6 +25,7 @@ from deployments.llm.routes.files import files_router
 from deployments.llm.routes.fine_tuning import fine_tuning_router
 from deployments.llm.routes.images import images_router
 from deployments.llm.routes.models import Model, models_router
+from deployments.llm.routes.rerank import rerank_router
 from deployments.llm.routes.tokenize import tokenize_router
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
@@ -99,6 +100,9 @@ def create_app(
     ):
         app.include_router(router, prefix="/v1")
     app.include_router(tokenize_router(engines.chat))
+    # vLLM's clients ask without a version, Cohere's for the second.
+    for prefix in ("/v1", "", "/v2"):
+        app.include_router(rerank_router(engines.rerank), prefix=prefix)
 
     @app.get("/health")
     def get_health() -> JSONResponse:

@@ -32,6 +32,9 @@ class LlmSettings(BaseSettings):
     )
     llm_base_model_sha256: str = ""
     llm_rerank_model: str = ""
+    # SHA-256 of the weight file that the setting above names; empty: whatever is there.
+    llm_embedding_model_sha256: str = ""
+    llm_rerank_model_sha256: str = ""
     cache_dir: Path = Path("~/.cache/ghostwriter")
     llm_threads: int = Field(default=0, ge=0, description="CPU threads for answers; 0: half the cores")
     llm_trainer_threads: int = Field(

@@ -256,8 +256,9 @@ class FakeRerankEngine(_Loading, RerankEngine):
         super().__init__(True, None)
         self.rerank_model = contracts.LOCAL_RERANK_MODEL
 
-    def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+    def rerank(self, query: str, documents: Sequence[str], max_document_tokens: int | None = None) -> Ranking:
         self.check_ready()
+        documents = [" ".join(document.split()[:max_document_tokens]) for document in documents]
         wanted = set(query.lower().split())
         logits = [len(wanted & set(document.lower().split())) - 0.5 for document in documents]
         return Ranking(logits, sum(len(f"{query} {document}".split()) for document in documents))
