@@ -98,7 +98,7 @@ def create_app(
         fine_tuning_router(jobs, files, runner, engines.chat.chat_model),
     ):
         app.include_router(router, prefix="/v1")
-    app.include_router(tokenize_router(engines.chat))
+    app.include_router(tokenize_router(engines.chat, list_models))
 
     @app.get("/health")
     def get_health() -> JSONResponse:
