@@ -20,11 +20,13 @@ from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.request_log import RequestLog
 from deployments.llm.routes.chat import chat_router
+from deployments.llm.routes.completions import completions_router
 from deployments.llm.routes.embeddings import embeddings_router
 from deployments.llm.routes.files import files_router
 from deployments.llm.routes.fine_tuning import fine_tuning_router
 from deployments.llm.routes.images import images_router
 from deployments.llm.routes.models import Model, models_router
+from deployments.llm.routes.responses import responses_router
 from deployments.llm.routes.tokenize import tokenize_router
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
@@ -92,6 +94,8 @@ def create_app(
     for router in (
         models_router(list_models),
         chat_router(engines.chat),
+        completions_router(engines.chat, engines.scoring, list_models),
+        responses_router(engines.chat),
         embeddings_router(engines.embedding),
         images_router(),
         files_router(files, settings.llm_max_file_bytes),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 
-from deployments.llm.errors import model_not_found
+from deployments.llm.errors import ApiError, model_not_found
 
 
 class Model(NamedTuple):
@@ -34,6 +34,14 @@ def models_router(list_models: Callable[[], Mapping[str, Model]]) -> APIRouter:
         return _describe(model_id, models[model_id])
 
     return router
+
+
+def check_chat_model(model_id: str, models: Mapping[str, Model]) -> None:
+    """Raises ApiError where it is no model, or none that takes prompts."""
+    if model_id not in models:
+        raise model_not_found(model_id)
+    if models[model_id].max_model_len is None:
+        raise ApiError(400, f"'{model_id}' is no chat model.", param="model")
 
 
 def _describe(model_id: str, model: Model) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from deployments.llm.api.messages import ChatMessage, render_messages
 from deployments.llm.api.sampling import Name
 from deployments.llm.engines.ports import ChatEngine
-from deployments.llm.errors import ApiError, model_not_found
-from deployments.llm.routes.models import Model
+from deployments.llm.errors import ApiError
+from deployments.llm.routes.models import Model, check_chat_model
 from deployments.llm.routes.strict_body import StrictBody, refuse
 
 
@@ -57,13 +57,8 @@ def tokenize_router(engine: ChatEngine, list_models: Callable[[], Mapping[str, M
     router = APIRouter()
 
     def check_model(model_id: str | None) -> None:
-        if model_id is None or model_id == engine.chat_model:
-            return
-        model = list_models().get(model_id)
-        if model is None:
-            raise model_not_found(model_id)
-        if model.max_model_len is None:
-            raise ApiError(400, f"'{model_id}' is no chat model.", param="model")
+        if model_id is not None:
+            check_chat_model(model_id, list_models())
 
     @router.post("/tokenize")
     def tokenize(body: TokenizeBody) -> dict[str, Any]:
