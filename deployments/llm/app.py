@@ -78,6 +78,12 @@ def create_app(
             **{model_id: Model(job.created_at, engines.chat.max_model_len) for model_id, job in tuned},
         }
 
+    def delete_model(model_id: str) -> bool:
+        deleted = jobs.delete_model(model_id)
+        if deleted:
+            engines.chat.forget_adapter(model_id)
+        return deleted
+
     app = FastAPI(title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(
         Admission,
@@ -92,7 +98,7 @@ def create_app(
     app.add_middleware(RequestLog)  # the last one is the outermost: it logs refusals too
     install_error_handlers(app)
     for router in (
-        models_router(list_models),
+        models_router(list_models, delete_model),
         chat_router(engines.chat),
         completions_router(engines.chat, engines.scoring, list_models),
         responses_router(engines.chat),
