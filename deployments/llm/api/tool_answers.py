@@ -15,8 +15,9 @@ from pydantic_core import from_json
 from deployments.llm.engines.answer_text import AnswerText
 
 _CALLS: Final = re.compile(r'\s*\{\s*"tool_calls"\s*:\s*\[\s*')
-_CALL: Final = re.compile(r'\s*,?\s*\{\s*"name"\s*:\s*"([a-zA-Z0-9_-]{1,64})"\s*,\s*"arguments"\s*:\s*(?=\{)')
-_CALL_END: Final = re.compile(r"\s*\}")
+_CALL: Final = re.compile(
+    r'\s*(?:\}\s*,\s*)?\{\s*"name"\s*:\s*"([a-zA-Z0-9_-]{1,64})"\s*,\s*"arguments"\s*:\s*(?=\{)'
+)
 _RESPONSE: Final = re.compile(r'\s*\{\s*"response"\s*:\s*(?=\S)')
 _DECODER: Final = json.JSONDecoder()
 
@@ -145,8 +146,7 @@ class ToolAnswer:
                 self._sent = len(self._text)
                 return parts
             parts.append(Arguments(self._calls, self._text[self._sent : end], whole=True))
-            closed = _CALL_END.match(self._text, end)
-            self._calls, self._open, self._at = self._calls + 1, False, closed.end() if closed else end
+            self._calls, self._open, self._at = self._calls + 1, False, end
 
     def _read_other(self) -> list[Part]:
         """JSON whose names come in another order than was asked for, else words."""
