@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.requests import HTTPConnection
 
+from deployments.llm.api_page import describe_api
 from deployments.llm.engines.roles import Engines
 from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
@@ -84,7 +85,10 @@ def create_app(
             engines.chat.forget_adapter(model_id)
         return deleted
 
-    app = FastAPI(title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None
+    )  # they need scripts of others
+    app.openapi = describe_api(app, open_paths=("/health", "/ready"))  # type: ignore[method-assign]
     app.add_middleware(
         Admission,
         rules={

@@ -232,6 +232,10 @@ def test_a_method_that_is_not_there_is_a_405_in_openais_shape(server):
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
+def test_all_methods_of_a_path_are_told(server):
+    assert server.client.put("/v1/models/x").headers["Allow"] == "DELETE, GET"
+
+
 def test_a_queue_that_fills_in_between_leaves_nothing_running(start):
     server = start(FakeChatEngine(max_queue=2))
     answer = post(server, n=3)
