@@ -14,18 +14,21 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.requests import HTTPConnection
 
+from deployments.llm.api_page import describe_api
 from deployments.llm.engines.roles import Engines
 from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.request_log import RequestLog
 from deployments.llm.routes.chat import chat_router
+from deployments.llm.routes.completions import completions_router
 from deployments.llm.routes.embeddings import embeddings_router
 from deployments.llm.routes.files import files_router
 from deployments.llm.routes.fine_tuning import fine_tuning_router
 from deployments.llm.routes.images import images_router
 from deployments.llm.routes.models import Model, models_router
 from deployments.llm.routes.rerank import rerank_router
+from deployments.llm.routes.responses import responses_router
 from deployments.llm.routes.tokenize import tokenize_router
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
@@ -77,7 +80,16 @@ def create_app(
             **{model_id: Model(job.created_at, engines.chat.max_model_len) for model_id, job in tuned},
         }
 
-    app = FastAPI(title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    def delete_model(model_id: str) -> bool:
+        deleted = jobs.delete_model(model_id)
+        if deleted:
+            engines.chat.forget_adapter(model_id)
+        return deleted
+
+    app = FastAPI(
+        title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None
+    )  # they need scripts of others
+    app.openapi = describe_api(app, open_paths=("/health", "/ready"))  # type: ignore[method-assign]
     app.add_middleware(
         Admission,
         rules={
@@ -91,15 +103,17 @@ def create_app(
     app.add_middleware(RequestLog)  # the last one is the outermost: it logs refusals too
     install_error_handlers(app)
     for router in (
-        models_router(list_models),
+        models_router(list_models, delete_model),
         chat_router(engines.chat),
+        completions_router(engines.chat, engines.scoring, list_models),
+        responses_router(engines.chat),
         embeddings_router(engines.embedding),
         images_router(),
         files_router(files, settings.llm_max_file_bytes),
         fine_tuning_router(jobs, files, runner, engines.chat.chat_model),
     ):
         app.include_router(router, prefix="/v1")
-    app.include_router(tokenize_router(engines.chat))
+    app.include_router(tokenize_router(engines.chat, list_models))
     # vLLM's clients ask without a version, Cohere's for the second.
     for prefix in ("/v1", "", "/v2"):
         app.include_router(rerank_router(engines.rerank), prefix=prefix)

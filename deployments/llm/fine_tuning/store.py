@@ -5,6 +5,7 @@ It knows no process and no HTTP; server and trainer share it.
 
 import logging
 import re
+import shutil
 import threading
 import time
 from collections import Counter
@@ -94,7 +95,24 @@ class JobStore:
 
     def fine_tuned_models(self) -> dict[str, Job]:
         """Servable models by id, oldest first."""
-        return {job.fine_tuned_model: job for job in reversed(self.list()) if job.fine_tuned_model}
+        return {
+            job.fine_tuned_model: job
+            for job in reversed(self.list())
+            if job.fine_tuned_model and self.adapter_dir(job.id).is_dir()
+        }
+
+    def delete_model(self, model_id: str) -> bool:
+        """Removes the adapter of a fine-tuned model; False when there was none. The job stays."""
+        job = self.fine_tuned_models().get(model_id)
+        if job is None:
+            return False
+        gone = self.job_dir(job.id) / f".adapter.{uuid4().hex[:8]}"
+        try:
+            self.adapter_dir(job.id).rename(gone)
+        except FileNotFoundError:  # another request was faster
+            return False
+        shutil.rmtree(gone)
+        return True
 
     def count_by_status(self) -> dict[str, int]:
         """How many jobs there are in each status."""

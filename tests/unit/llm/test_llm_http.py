@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
+from deployments.llm.api.chat_requests import ChatBody
 from deployments.llm.engines.fakes import FakeChatEngine
 from deployments.llm.engines.ports import GenerationRequest
-from deployments.llm.routes.chat import stream_events
+from deployments.llm.routes.chat import stream_chunks
 from deployments.llm.uploads import FileStore
 from shared import contracts
 from tests.asgi_call import Call
@@ -187,7 +188,8 @@ def test_an_answer_with_usage(server):
     body = server.client.post(CHAT_PATH, json=CHAT).json()
     assert body["choices"][0]["message"]["content"] == "one two three four"
     assert body["choices"][0]["finish_reason"] == "stop"
-    assert body["usage"] == {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+    usage = {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+    assert body["usage"] == {**usage, "prompt_tokens_details": {"cached_tokens": 0}}
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -219,7 +221,7 @@ def test_an_abandoned_stream_stops_its_generation():
     generation = engine.generate(GenerationRequest(contracts.LOCAL_CHAT_MODEL, CHAT["messages"]))
 
     async def read_a_little():
-        events = stream_events(generation, {"id": "x"}, False)
+        events = stream_chunks([generation], ChatBody(**CHAT), {"id": "x"})
         await anext(events)
         await anext(events)
         await events.aclose()
