@@ -20,15 +20,20 @@ CHECKPOINT_FILE: Final = "checkpoint.json"
 _CHECKPOINT: Final = re.compile(r"step-(\d{1,12})")
 
 
+def checkpoints_dir(job_dir: Path) -> Path:
+    """Where the checkpoints are; there may be none yet."""
+    return job_dir / CHECKPOINTS_FOLDER
+
+
 def checkpoint_dir(job_dir: Path, step: int) -> Path:
     """Where the checkpoint of a step is; peft's adapter lies directly in it."""
-    return job_dir / CHECKPOINTS_FOLDER / f"step-{step}"
+    return checkpoints_dir(job_dir) / f"step-{step}"
 
 
 def read_checkpoints(job_dir: Path) -> list[Checkpoint]:
     """Those that are whole, by step. One that can't be read is logged and left out."""
     found = []
-    for path in (job_dir / CHECKPOINTS_FOLDER).glob("step-*"):
+    for path in checkpoints_dir(job_dir).glob("step-*"):
         match = _CHECKPOINT.fullmatch(path.name)
         if match is None:
             continue

@@ -57,8 +57,8 @@ def test_a_damaged_job_keeps_no_other_from_being_served(start, damage, caplog):
         answer = call(f"{JOBS}/{bad['id']}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "unreadable_record")
         assert bad["id"] in answer.json()["error"]["message"]
-    assert again.client.get("/health").json()["unreadable"] == [bad["id"]]
     assert wait_for(again, create(again), "succeeded", "failed")["status"] == "succeeded"
+    assert again.client.get("/health").json()["unreadable"] == [bad["id"]]
     assert str(path) in caplog.text and path.read_bytes() == left
 
 
