@@ -19,8 +19,10 @@ from deployments.llm.engines.ports import (
     NotReadyError,
     QueueFullError,
     UnknownModelError,
+    UnsupportedError,
 )
 from deployments.llm.records import UnreadableRecordError
+from deployments.llm.validation import describe_invalid
 from shared.admission import Refusal
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,14 @@ class ApiError(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """The error as OpenAI's clients read it."""
-        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
+        error = {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}
+        # Half a surrogate pair in what a client sent can't be sent back.
+        return {
+            "error": {
+                name: value.encode(errors="replace").decode() if value else value
+                for name, value in error.items()
+            }
+        }
 
 
 def model_not_found(model: str) -> ApiError:
@@ -54,12 +63,14 @@ def model_not_found(model: str) -> ApiError:
     return ApiError(404, f"The model '{model}' does not exist.", param="model", code="model_not_found")
 
 
-def translate(error: EngineError) -> ApiError:
-    """An engine's error as a client sees it."""
+def translate(error: EngineError, prompt: str = "messages") -> ApiError:
+    """An engine's error as a client sees it; `prompt` is the parameter that may be too long."""
     if isinstance(error, UnknownModelError):
         return model_not_found(str(error))
     if isinstance(error, ContextTooLongError):
-        return ApiError(400, str(error), param="messages", code="context_length_exceeded")
+        return ApiError(400, str(error), param=prompt, code="context_length_exceeded")
+    if isinstance(error, UnsupportedError):
+        return ApiError(400, str(error), param=error.param, code="unsupported_value")
     if isinstance(error, QueueFullError):
         return ApiError(429, str(error), code="rate_limit_exceeded", kind="requests")
     if isinstance(error, NotReadyError):
@@ -95,16 +106,20 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def answer_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        # The first part of the location is "body" or "query"; the rest is the parameter's path.
-        param = ".".join(str(part) for part in first["loc"][1:]) or None
-        message = f"{first['msg']}: {param}" if param else str(first["msg"])
-        return await answer_api_error(request, ApiError(400, message, param=param))
+        invalid = describe_invalid(error.errors(), error.body)
+        failure = ApiError(400, invalid.message, param=invalid.param, code=invalid.code)
+        return await answer_api_error(request, failure)
 
     @app.exception_handler(HTTPException)
     async def answer_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # the framework could not read the body
+            failure = ApiError(
+                400, f"{error.detail}: it must be JSON in UTF-8, nested and long within reason."
+            )
+            return JSONResponse(failure.body, status_code=400)
         message = f"{HTTPStatus(error.status_code).phrase}: {request.method} {request.url.path}"
-        return await answer_api_error(request, ApiError(error.status_code, message))
+        body = ApiError(error.status_code, message).body
+        return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
     @app.exception_handler(Exception)
     async def answer_unexpected_error(_: Request, error: Exception) -> JSONResponse:

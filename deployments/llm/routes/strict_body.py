@@ -1,0 +1,36 @@
+"""The base of every request body: what is not known or can't be done is refused by name, never left out in silence."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def refuse(message: str, param: str = "") -> PydanticCustomError:
+    """The error for a validator to raise: `message` reaches the client as it is, and names `param` below the place
+    where it is raised."""
+    # As a context value: braces in a message are no placeholders.
+    return PydanticCustomError("refused", "{message}", {"message": message, "param": param})
+
+
+class StrictBody(BaseModel):
+    """A JSON object without unknown fields, of finite numbers; "1" is no number and 1 no truth.
+
+    `refused` are fields that OpenAI has and this server doesn't, with what to do instead; null for one is let pass.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_fields(cls, given: Any) -> Any:
+        """Turns away a field in `refused`."""
+        if not isinstance(given, dict):
+            return given
+        for name, remedy in cls.refused.items():
+            if given.get(name) is not None:
+                raise refuse(f"'{name}' is not supported here: {remedy}", name)
+        return {name: value for name, value in given.items() if name not in cls.refused}
