@@ -40,6 +40,31 @@ class JobFailure(BaseModel):
     param: str | None = None
 
 
+class Checkpoint(BaseModel):
+    """What a trainer leaves in a checkpoint's folder, as its last file; `epoch` at the end of one, 1 for the first.
+
+    `metrics` are numbers by OpenAI's names: train_loss, train_mean_token_accuracy, valid_loss,
+    valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy; those that are not known are left out.
+    """
+
+    step: int = Field(ge=0)
+    epoch: int | None = None
+    metrics: dict[str, float] = {}
+    created_at: int
+
+
+class CheckpointObject(BaseModel):
+    """OpenAI's checkpoint of a job; its model can be asked like any other."""
+
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    step_number: int
+    metrics: dict[str, float]
+
+
 class Job(BaseModel):
     """OpenAI's fine-tuning job."""
 
@@ -83,6 +108,17 @@ class Job(BaseModel):
         """The model id of the checkpoint at a step."""
         return f"{self.model_id}:ckpt-step-{step}"
 
+    def show_checkpoint(self, checkpoint: Checkpoint) -> CheckpointObject:
+        """One of its checkpoints as the client sees it."""
+        return CheckpointObject(
+            id=f"ftckpt-{self.id.removeprefix('ftjob-')}-{checkpoint.step}",
+            created_at=checkpoint.created_at,
+            fine_tuned_model_checkpoint=self.name_checkpoint(checkpoint.step),
+            fine_tuning_job_id=self.id,
+            step_number=checkpoint.step,
+            metrics={"step": checkpoint.step, **checkpoint.metrics},
+        )
+
 
 class TrainingResult(BaseModel):
     """What a trainer leaves when it ends: the tokens it trained on, or an error in words and its code."""
@@ -91,19 +127,6 @@ class TrainingResult(BaseModel):
     seconds: float | None = None
     error: str | None = None
     code: str | None = None
-
-
-class Checkpoint(BaseModel):
-    """What a trainer leaves in a checkpoint's folder, as its last file; `epoch` at the end of one, 1 for the first.
-
-    `metrics` are numbers by OpenAI's names: train_loss, train_mean_token_accuracy, valid_loss,
-    valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy; those that are not known are left out.
-    """
-
-    step: int = Field(ge=0)
-    epoch: int | None = None
-    metrics: dict[str, float] = {}
-    created_at: int
 
 
 class Event(BaseModel):
