@@ -15,6 +15,7 @@ from deployments.llm.fine_tuning.lineage import build_emitter
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.settings import LlmSettings
+from deployments.llm.state_lock import FolderInUseError, lock_folder
 from deployments.llm.uploads import FileStore
 from shared.admission import ExposedError, check_exposure
 from shared.log_lines import write_log
@@ -41,6 +42,10 @@ def main() -> None:
     # It is read when torch is loaded, here and in the trainer, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     state = shared_settings.state_dir.resolve() / "llm"
+    try:
+        lock_folder(state)  # held until this process ends
+    except FolderInUseError as error:
+        sys.exit(f"llm: {error}")
     engines = build_engines(settings, "llama_cpp")
     files, jobs = FileStore(state / "files"), JobStore(state / "jobs")
     runner = JobRunner(

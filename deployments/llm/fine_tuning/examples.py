@@ -4,11 +4,12 @@ It knows no tokenizer and no job.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from deployments.llm.fine_tuning.job import Method
 from deployments.llm.fine_tuning.strict_json import BadJsonError, parse_object
 
+MAX_LINE: Final = 4 * 1024 * 1024
 Conversation = list[dict[str, str]]
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _BOM: Final = b"\xef\xbb\xbf"
@@ -63,6 +64,16 @@ def read_examples(content: bytes) -> list[Conversation]:
 def read_preferences(content: bytes) -> list[Preference]:
     """Every preference. Raises BadExampleError."""
     return [line.example for line in scan_lines(content.split(b"\n"), "dpo")]  # type: ignore[misc]
+
+
+def read_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """A file's lines, one in memory at a time. Raises BadExampleError for one that is no example's."""
+    number = 0
+    while line := stream.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise BadExampleError(f"Line {number}: longer than {MAX_LINE:,} bytes, which no example may be.")
+        yield line
 
 
 def scan_lines(lines: Iterable[bytes], method: Method | None = None) -> Iterator[Line]:

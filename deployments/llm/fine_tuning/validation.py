@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from deployments.llm.engines.ports import ChatEngine
-from deployments.llm.fine_tuning.examples import BadExampleError, Line, scan_lines
+from deployments.llm.fine_tuning.examples import BadExampleError, Line, read_lines, scan_lines
 from deployments.llm.fine_tuning.failures import InvalidFileError
 from deployments.llm.fine_tuning.folder import TRAIN_FILE, VALIDATION_FILE
 from deployments.llm.fine_tuning.job import Job
@@ -55,7 +55,7 @@ def _copy(
     source: BinaryIO, target: BinaryIO, job: Job, engine: ChatEngine, check_wanted: Callable[[], bool]
 ) -> int:
     count = 0
-    for line in scan_lines(source, job.method_type):
+    for line in scan_lines(read_lines(source), job.method_type):
         if not check_wanted():
             raise AbandonedError(job.id)
         _check_length(line, engine)
