@@ -20,6 +20,11 @@ class Loop:
         """Whether it was told to stop: long work looks at it."""
         return self._stopping.is_set()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it works; not before its start."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begins in the background."""
         self._thread.start()

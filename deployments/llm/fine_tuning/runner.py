@@ -4,8 +4,7 @@ It knows no torch and no HTTP; the process it starts does the training.
 """
 
 import logging
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import psutil
@@ -13,23 +12,14 @@ import psutil
 from deployments.llm.engines.ports import ChatEngine
 from deployments.llm.fine_tuning.attempt import Attempt, end_leftover, forget_attempt, start_attempt
 from deployments.llm.fine_tuning.checkpoints import CheckpointWatch
+from deployments.llm.fine_tuning.endings import finish_job
 from deployments.llm.fine_tuning.events import append_event, last_written
-from deployments.llm.fine_tuning.failures import (
-    FRUITLESS_LIMIT,
-    describe_deaths,
-    describe_end,
-    died,
-    name_death,
-)
 from deployments.llm.fine_tuning.folder import RESULT_FILE
 from deployments.llm.fine_tuning.job import ATTEMPT_RESUMED, ATTEMPT_STARTED, JobFailure
 from deployments.llm.fine_tuning.lineage import Emit, EventType
 from deployments.llm.fine_tuning.loop import Loop
 from deployments.llm.fine_tuning.outcome import (
     drop_trainer_state,
-    publish_results,
-    read_result,
-    withdraw_results,
 )
 from deployments.llm.fine_tuning.record import JobRecord
 from deployments.llm.fine_tuning.store import JobStore
@@ -49,7 +39,8 @@ class JobRunner:
     """A background thread, beside that of the validator: no job waits for another's long file.
 
     `command` starts the trainer; the job's folder is added to it. `timeout` is in seconds of training: pauses and the
-    time in the queue don't count.
+    time in the queue don't count. While `find_obstacle` says why no trainer can be started, jobs stay queued, with that
+    in their events.
     """
 
     def __init__(
@@ -63,10 +54,13 @@ class JobRunner:
         emit: Emit,
         nice: int = 0,
         timeout: float = 6 * 3600,
+        find_obstacle: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._store, self._files, self._engine = store, files, engine
         self._command, self._environment, self._emit = list(command), environment, emit
         self._nice, self._timeout = nice, timeout
+        self._find_obstacle = find_obstacle
+        self._told_to_wait: set[str] = set()
         self._loop = Loop("job-runner", self._train_next)
         self._validator = JobValidator(store, files, engine, on_queued=self._loop.wake)
         self._attempt: tuple[Attempt, CheckpointWatch] | None = None
@@ -93,6 +87,11 @@ class JobRunner:
         self._validator.loop.wake()
         self._loop.wake()
 
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are worked on."""
+        return self._loop.alive and self._validator.loop.alive
+
     def stop(self) -> None:
         """Ends the threads and the trainer; a running job goes on with the next server."""
         self._validator.loop.stop(_JOIN_SECONDS)
@@ -112,9 +111,17 @@ class JobRunner:
             self._watch(*self._attempt)
         if self._attempt is None:
             queued = next((job for job in self._store.list()[::-1] if job.status == "queued"), None)
-            if queued:
+            if queued and not self._is_held_up(queued):
                 self._begin(queued)
         return _TICK if self._attempt else _IDLE
+
+    def _is_held_up(self, job: JobRecord) -> bool:
+        obstacle = self._find_obstacle()
+        if obstacle and job.id not in self._told_to_wait:
+            self._told_to_wait.add(job.id)
+            append_event(self._store.job_dir(job.id), f"The job waits: {obstacle}", level="warn")
+            log.warning("Job %s waits: %s", job.id, obstacle)
+        return obstacle is not None
 
     def _begin(self, job: JobRecord) -> None:
         directory = self._store.job_dir(job.id)
@@ -140,11 +147,10 @@ class JobRunner:
         assert job is not None
         watch.look()
         if job.status == "running":  # else it was cancelled or paused
-            exit_code = attempt.exit_code
-            if exit_code is not None:
+            if attempt.exit_code is not None:
                 watch.look()  # it may have left one since
                 try:
-                    self._finish(job, exit_code, attempt, watch.step)
+                    finish_job(self._store, self._files, self._engine, job, attempt, watch.step)
                 except Exception as error:
                     fail_job_by(self._store, job.id, error)
             elif job.server.seconds + attempt.seconds > self._timeout:
@@ -167,40 +173,3 @@ class JobRunner:
             drop_trainer_state(directory)
         forget_attempt(directory)
         self._attempt = None
-
-    def _finish(self, job: JobRecord, exit_code: int, attempt: Attempt, step: int | None) -> None:
-        directory = self._store.job_dir(job.id)
-        result = read_result(directory)
-        if exit_code == 0 and result.trained_tokens is not None and not result.error:
-            self._succeed(job, result.trained_tokens, attempt.seconds)
-        elif died(exit_code) and not result.error:
-            fruitless = job.server.fruitless + 1 if step == attempt.step else 0
-            if fruitless >= FRUITLESS_LIMIT:
-                fail_job(self._store, job.id, describe_deaths(exit_code, step))
-                return
-            note_attempt(self._store, job.id, 0, fruitless)
-            requeue_job(self._store, job.id, f"The trainer died ({name_death(exit_code)}); the job goes on")
-        else:
-            failure = describe_end(exit_code, result, shutil.disk_usage(directory).free)
-            fail_job(self._store, job.id, failure)
-
-    def _succeed(self, job: JobRecord, trained_tokens: int, seconds: float) -> None:
-        directory = self._store.job_dir(job.id)
-        result_files = publish_results(job, directory, self._files)
-        # Known to the engine before the job says so: who sees "succeeded" can ask the model at once.
-        self._engine.register_adapter(job.model_id, self._store.adapter_dir(job.id))
-        done = self._store.change(
-            job.id,
-            expected={"running"},
-            status="succeeded",
-            fine_tuned_model=job.model_id,
-            trained_tokens=trained_tokens,
-            result_files=result_files,
-        )
-        if done is None:  # cancelled or paused at the last moment: there is no such model
-            self._engine.forget_adapter(job.model_id)
-            withdraw_results(result_files, self._files)
-            return
-        log.info("Job %s succeeded in %.0f s", job.id, seconds)
-        append_event(directory, f"New fine-tuned model created: {job.model_id}")
-        append_event(directory, "The job has successfully completed")

@@ -73,15 +73,17 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             run_ids.append(run_id)
 
         command = [python, "-c", trainer]
+        engines = fake_engines(engine)
         runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
         app = create_app(
             LlmSettings(**settings),
-            fake_engines(engine),
+            engines,
             api_key=api_key,
             files=files,
             jobs=jobs,
             runner=runner,
         )
+        engines.load()  # as the application does in the background, so that no test has to wait for it
         client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"}, raise_server_exceptions=False)
         stack = ExitStack()
         stack.enter_context(client)
