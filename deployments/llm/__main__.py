@@ -19,6 +19,7 @@ from deployments.llm.fine_tuning.lineage import build_emitter
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.settings import LlmSettings
+from deployments.llm.state_lock import FolderInUseError, lock_folder
 from deployments.llm.trainer_environment import TorchMissingError, explain_gap, find_other_interpreter
 from deployments.llm.uploads import FileStore
 from shared.admission import ExposedError, check_exposure
@@ -67,6 +68,10 @@ def main() -> None:
     logging.info("Chat is served by %s: %s", choice.engine, choice.reason)
     engines = build_engines(settings, choice.engine)
     state = shared_settings.state_dir.resolve() / "llm"
+    try:
+        lock_folder(state)  # held until this process ends
+    except FolderInUseError as error:
+        sys.exit(f"llm: {error}")
     files, jobs = FileStore(state / "files"), JobStore(state / "jobs")
     runner = JobRunner(
         jobs,

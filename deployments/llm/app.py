@@ -55,8 +55,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for model_id, job in jobs.fine_tuned_models().items():
-            engines.chat.register_adapter(model_id, jobs.adapter_dir(job.id))
+        for model_id, adapter in jobs.adapters().items():
+            engines.chat.register_adapter(model_id, adapter)
         threading.Thread(target=engines.load, name="loader", daemon=True).start()
         runner.start()
         try:

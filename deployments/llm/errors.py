@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from deployments.llm.disk import DISK_FULL, DISK_FULL_MESSAGE, is_full_disk
 from deployments.llm.engines.ports import (
     ContextTooLongError,
     EngineError,
@@ -96,6 +97,15 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(EngineError)
     async def answer_engine_error(request: Request, error: EngineError) -> JSONResponse:
         return await answer_api_error(request, translate(error))
+
+    @app.exception_handler(OSError)
+    async def answer_full_disk(request: Request, error: OSError) -> JSONResponse:
+        if not is_full_disk(error):
+            raise error
+        log.error("%s %s: %s", request.method, quote(request.url.path), error)
+        return await answer_api_error(
+            request, ApiError(507, DISK_FULL_MESSAGE, code=DISK_FULL, kind="server_error")
+        )
 
     @app.exception_handler(UnreadableRecordError)
     async def answer_unreadable_record(request: Request, error: UnreadableRecordError) -> JSONResponse:

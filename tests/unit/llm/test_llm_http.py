@@ -80,7 +80,7 @@ def upload(server, pieces):
     """Sends a file in pieces that are made as they are asked for."""
 
     def body():
-        yield b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+        yield b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="set.jsonl"\r\n\r\n'
         yield from pieces
         yield b"\r\n--x--\r\n"
@@ -312,8 +312,8 @@ def test_an_image_has_its_size_and_depends_on_the_words_alone(server):
 def test_files_come_back_as_they_were_sent(server):
     content = b'{"messages": []}\n'
     sent = {"file": ("set.jsonl", content)}
-    file = server.client.post("/v1/files", files=sent, data={"purpose": "fine-tune"}).json()
-    assert (file["filename"], file["bytes"], file["purpose"]) == ("set.jsonl", len(content), "fine-tune")
+    file = server.client.post("/v1/files", files=sent, data={"purpose": "user_data"}).json()
+    assert (file["filename"], file["bytes"], file["purpose"]) == ("set.jsonl", len(content), "user_data")
     assert server.client.get(f"/v1/files/{file['id']}/content").content == content
     assert [item["id"] for item in server.client.get("/v1/files").json()["data"]] == [file["id"]]
     assert server.client.delete(f"/v1/files/{file['id']}").json()["deleted"] is True
