@@ -27,7 +27,7 @@ from deployments.llm.engines.ports import (
 from deployments.llm.engines.torch import engine as torch_engine
 from deployments.llm.engines.torch import lora
 from deployments.llm.engines.torch.engine import TorchEngine
-from deployments.llm.engines.torch.lora import Progress, TrainingSettings, train_adapter
+from deployments.llm.trainer.supervised import Progress, TrainingSettings, train_adapter
 from deployments.llm.engines.torch.sampling import penalise
 from deployments.llm.settings import LlmSettings
 from tests.unit.llm.engine_contract import (

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from deployments.llm.engines.torch.lora import Progress, TrainingSettings, TrainingStoppedError, train_adapter
+from deployments.llm.trainer.supervised import Progress, TrainingSettings, TrainingStoppedError, train_adapter
 from deployments.llm.engines.torch.weights import locate_chat_weights
 from deployments.llm.fine_tuning.examples import read_examples
 from deployments.llm.fine_tuning.job import Job
