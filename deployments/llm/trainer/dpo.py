@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
-from trl import DPOTrainer
+from trl import DPOConfig, DPOTrainer
 
 from deployments.llm.fine_tuning.examples import Preference
 from deployments.llm.trainer.data import Example, encode
 from deployments.llm.trainer.durable import DurableTraining
 
+Arguments = DPOConfig
 Pair = tuple[Example, Example]
 """The better and the worse answer, each with the prompt."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 
 from deployments.llm.fine_tuning.job import Hyperparameters
 from deployments.llm.trainer.checkpoints import save_checkpoint
@@ -31,6 +31,7 @@ class DurableTraining:
         trainer: Any = self
         self._job_dir, self._progress = job_dir, progress
         self._order = EpochOrder(lengths, parameters.batch_size, trainer.args.seed)
+        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(progress)
 
     def create_optimizer(self, model: Any = None) -> Any:

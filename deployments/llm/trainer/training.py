@@ -119,7 +119,7 @@ def _plan_preferences(job_dir: Path, job: Job, base: Base, limit: int) -> _Plan:
     parameters = job.hyperparameters
     trainer = dpo.PreferenceTrainer(
         model=base.model,
-        args=_build_arguments(dpo.DPOConfig, job, base, beta=parameters.beta or 0.1, max_length=None),
+        args=_build_arguments(dpo.Arguments, job, base, beta=parameters.beta or 0.1, max_length=None),
         train_dataset=dpo.build_dataset(pairs),
         eval_dataset=dpo.build_dataset(held_out) if held_out else None,
         processing_class=base.tokenizer,

@@ -19,7 +19,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from deployments.llm.fine_tuning.examples import Preference
 from deployments.llm.fine_tuning.folder import checkpoint_dir, read_checkpoints
 from deployments.llm.fine_tuning.job import Hyperparameters, Job
 from deployments.llm.fine_tuning.store import read_events
@@ -38,13 +37,20 @@ def make_conversations(count: int) -> list[list[dict[str, str]]]:
     return [
         [
             {"role": "user", "content": " ".join(words[number : number + 4 + 3 * (number % 4)])},
-            {"role": "assistant", "content": " " + " ".join(words[:3])},
+            {"role": "assistant", "content": " ".join(words[:3])},
         ]
         for number in range(count)
     ]
 
 
-def make_job(folder: Path, name: str, lines: list[dict], validation: list[dict] | None = None, **wishes) -> tuple[Path, Job]:
+def count_words(count: int) -> int:
+    """Tokens of all of them."""
+    return sum(len(f"{p['content']} {a['content']}".split()) for p, a in make_conversations(count))
+
+
+def make_job(
+    folder: Path, name: str, lines: list[dict], validation: list[dict] | None = None, **wishes
+) -> tuple[Path, Job]:
     """A job's folder, as the server makes it."""
     job_dir = folder / name
     shutil.rmtree(job_dir, ignore_errors=True)
@@ -57,7 +63,9 @@ def make_job(folder: Path, name: str, lines: list[dict], validation: list[dict] 
         status="running",
         training_file="file-1",
         validation_file="file-2" if validation else None,
-        hyperparameters=Hyperparameters(**{"n_epochs": 2, "batch_size": 2, "learning_rate_multiplier": 5.0, **wishes}),
+        hyperparameters=Hyperparameters(
+            **{"n_epochs": 2, "batch_size": 2, "learning_rate_multiplier": 5.0, **wishes}
+        ),
         method={"type": method},
         seed=1,
     )
@@ -79,7 +87,7 @@ def preferences(count: int) -> list[dict]:
         {
             "input": {"messages": [prompt]},
             "preferred_output": [answer],
-            "non_preferred_output": [{"role": "assistant", "content": " w70 w71"}],
+            "non_preferred_output": [{"role": "assistant", "content": "w70 w71"}],
         }
         for prompt, answer in make_conversations(count)
     ]
@@ -98,7 +106,7 @@ def read_table(job_dir: Path) -> list[dict[str, str]]:
 def check_training_learns_and_tells(folder: Path) -> None:
     job_dir, job = make_job(folder, "learns", chats(9), chats(3))
     tokens = train(folder, job_dir, job)
-    assert tokens == 2 * sum(len(f"{p['content']}{a['content']}".split()) for p, a in make_conversations(9))
+    assert tokens == 2 * count_words(9)
     table = read_table(job_dir)
     assert [int(row["step"]) for row in table] == list(range(1, STEPS + 1))
     assert [bool(row["valid_loss"]) for row in table] == [step in (5, 10) for step in range(1, STEPS + 1)]
@@ -136,7 +144,11 @@ def check_only_what_the_assistant_says_is_learned(folder: Path) -> None:
         {"role": "assistant", "content": "w05 w06"},
     ]
     (example,) = encode_examples(tokenizer, [turns], 100)
-    said = [tokenizer.decode([token]).strip() for token, own in zip(example.ids, example.learned, strict=True) if own]
+    said = [
+        tokenizer.decode([token]).strip()
+        for token, own in zip(example.ids, example.learned, strict=True)
+        if own
+    ]
     assert said == ["w03", "w05", "w06"] and example.length == 6
     (short,) = encode_examples(tokenizer, [turns[2:]], 100)
     batch = collate([example, short])
@@ -146,18 +158,23 @@ def check_only_what_the_assistant_says_is_learned(folder: Path) -> None:
 
 def check_the_worst_epochs_are_not_kept(folder: Path) -> None:
     # What is held out is the contrary of what is learned: it gets worse from the first epoch on.
-    contrary = [{"messages": [prompt, {"role": "assistant", "content": " w80 w81 w82"}]} for prompt, _ in make_conversations(3)]
+    contrary = [
+        {"messages": [prompt, {"role": "assistant", "content": "w80 w81 w82"}]}
+        for prompt, _ in make_conversations(3)
+    ]
     job_dir, job = make_job(folder, "early", chats(9), contrary, n_epochs=6, early_stopping_patience=2)
     tokens = train(folder, job_dir, job)
     losses = [float(row["valid_loss"]) for row in read_table(job_dir) if row["valid_loss"]]
     best = losses.index(min(losses))
     assert len(losses) == best + 3 < 6, losses
-    assert tokens == len(losses) * sum(len(f"{p['content']}{a['content']}".split()) for p, a in make_conversations(9))
+    assert tokens == len(losses) * count_words(9)
     kept = load_file(job_dir / "adapter" / "adapter_model.safetensors")
     of_best = load_file(checkpoint_dir(job_dir, 5 * (best + 1)) / "adapter_model.safetensors")
     assert all(torch.equal(value, of_best[name]) for name, value in kept.items())
     # What a resume needs is kept for the newest two alone, the adapter for all.
-    assert [(checkpoint_dir(job_dir, one.step) / "optimizer.pt").exists() for one in read_checkpoints(job_dir)] == [
+    assert [
+        (checkpoint_dir(job_dir, one.step) / "optimizer.pt").exists() for one in read_checkpoints(job_dir)
+    ] == [
         False,
         True,
         True,
@@ -177,7 +194,9 @@ def check_preferences_are_learned(folder: Path) -> None:
 
 
 def check_what_is_too_long_is_named_by_its_number(folder: Path) -> None:
-    long = {"messages": [{"role": "user", "content": " ".join(WORDS)}, {"role": "assistant", "content": " w01"}]}
+    long = {
+        "messages": [{"role": "user", "content": " ".join(WORDS)}, {"role": "assistant", "content": "w01"}]
+    }
     job_dir, job = make_job(folder, "long", [*chats(2), long])
     assert str(fails(ValueError, lambda: train(folder, job_dir, job, max_tokens=90))) == (
         "Example 3 has 91 tokens; 90 is the limit."
@@ -219,30 +238,25 @@ def check_a_damaged_checkpoint_is_left_out_with_a_word(folder: Path) -> None:
 
 def check_kills_at_any_step_change_nothing(folder: Path) -> None:
     """Trainers that save after each step, killed with SIGKILL at random moments, against one that is left alone."""
-    lines = chats(9)
-    for method, content in (("supervised", lines), ("dpo", preferences(9))):
+    for method, content, kills in (("supervised", chats(9), 2), ("dpo", preferences(9), 1)):
         whole, _ = make_job(folder, f"whole-{method}", content, content[:3], method=method)
-        start_trainer(folder, whole).wait(60)
-        assert json.loads((whole / "result.json").read_text())["trained_tokens"]
+        undisturbed = start_trainer(folder, whole)
         torn, _ = make_job(folder, f"torn-{method}", content, content[:3], method=method)
         chooser = random.Random(method)
-        kills = 0
-        while kills < 3:
+        for _ in range(kills):
             target = chooser.randrange(1, 4) + count_steps(torn)
             trainer = start_trainer(folder, torn)
             deadline = time.monotonic() + 60
             while count_steps(torn) < target and trainer.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.002)
-            os.kill(trainer.pid, signal.SIGKILL)
-            trainer.wait(10)
-            kills += 1
-            assert not (torn / "result.json").exists(), "it ended before the kill"
+            trainer.send_signal(signal.SIGKILL)
+            assert trainer.wait(10) == -signal.SIGKILL, (torn / "trainer.log").read_text()[-2000:]
         start_trainer(folder, torn).wait(60)
+        undisturbed.wait(60)
         assert any("Resuming after step" in event.message for event in read_events(torn))
         assert (torn / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
-        assert json.loads((torn / "result.json").read_text()).get("trained_tokens") == (
-            json.loads((whole / "result.json").read_text())["trained_tokens"]
-        )
+        tokens = [json.loads((one / "result.json").read_text())["trained_tokens"] for one in (torn, whole)]
+        assert tokens[0] == tokens[1] > 0
         ours, theirs = (load_file(one / "adapter" / "adapter_model.safetensors") for one in (torn, whole))
         assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
