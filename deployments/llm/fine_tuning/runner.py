@@ -75,6 +75,11 @@ class JobRunner:
         """Looks at the jobs now rather than at the next tick."""
         self._wake.set()
 
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are worked on."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Ends the thread and the trainer; a running job starts again with the next server."""
         self._stopping.set()

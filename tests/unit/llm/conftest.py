@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +17,12 @@ from deployments.llm.engines.fakes import (
     FakeRerankEngine,
     FakeScoringEngine,
 )
+from deployments.llm.engines.ports import EmbeddingEngine
 from deployments.llm.engines.roles import Engines
 from deployments.llm.fine_tuning.job import Job
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
+from deployments.llm.keyring import Keyring
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
 
@@ -60,7 +63,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         state: Path | None = None,
         python: str = sys.executable,
         api_key: str = KEY,
-        **settings: int,
+        keyring: Keyring | None = None,
+        embedding: EmbeddingEngine | None = None,
+        **settings: float,
     ) -> Server:
         engine = engine or FakeChatEngine()
         state = state or tmp_path / "state"
@@ -76,11 +81,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
         app = create_app(
             LlmSettings(**settings),
-            fake_engines(engine),
+            replace(fake_engines(engine), **({"embedding": embedding} if embedding else {})),
             api_key=api_key,
             files=files,
             jobs=jobs,
             runner=runner,
+            keyring=keyring,
+            state=state,
         )
         client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"}, raise_server_exceptions=False)
         stack = ExitStack()
