@@ -15,7 +15,7 @@ from deployments.llm.fine_tuning.lineage import build_emitter
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.keyring import KeyFileError, Keyring
-from deployments.llm.keys import KEY_FILE
+from deployments.llm.keys import find_key_file
 from deployments.llm.server import Running, Server
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
@@ -31,7 +31,7 @@ def main() -> None:
     api_key = shared_settings.secrets.llm_api_key.get_secret_value()
     key_file = shared_settings.secrets_dir / "llm_api_key"
     try:
-        keyring = Keyring(api_key, shared_settings.secrets_dir / KEY_FILE)
+        keyring = Keyring(api_key, find_key_file(settings, shared_settings))
         check_exposure(
             settings.llm_host,
             "" if keyring.open else "keys",

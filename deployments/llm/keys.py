@@ -9,10 +9,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from deployments.llm.keyring import DEFAULT_SCOPES, SCOPES, Key, KeyFileError, add_key, read_keys, revoke_key
-from shared.settings import get_settings
+from deployments.llm.settings import LlmSettings
+from shared.settings import Settings, get_settings
 
-KEY_FILE = "llm_keys.json"
 _LIMITS = ("requests_per_minute", "tokens_per_day", "concurrency")
+
+
+def find_key_file(settings: LlmSettings, shared_settings: Settings) -> Path:
+    """Where this installation keeps its keys."""
+    return settings.llm_keys_file or shared_settings.secrets_dir / "llm_keys.json"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -36,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None, path: Path | None = None) -> int:
     """Does what the command line says; a running server sees it with its next request."""
     given = build_parser().parse_args(arguments)
-    path = path or get_settings().secrets_dir / KEY_FILE
+    path = path or find_key_file(LlmSettings(), get_settings())
     try:
         if given.command == "add":
             limits = {limit: getattr(given, limit) for limit in _LIMITS}

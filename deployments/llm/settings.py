@@ -56,6 +56,8 @@ class LlmSettings(BaseSettings):
         default=6 * 3600, gt=0, description="seconds a fine-tuning job may run"
     )
     log_level: str = "INFO"
+    # None: llm_keys.json in the folder of secrets.
+    llm_keys_file: Path | None = None
     llm_request_timeout: float = Field(
         default=600, gt=0, description="seconds that the work for a request may take"
     )

@@ -78,10 +78,13 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             run_ids.append(run_id)
 
         command = [python, "-c", trainer]
+        engines = fake_engines(engine)
+        if embedding:
+            engines = replace(engines, embedding=embedding)
         runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
         app = create_app(
             LlmSettings(**settings),
-            replace(fake_engines(engine), **({"embedding": embedding} if embedding else {})),
+            engines,
             api_key=api_key,
             files=files,
             jobs=jobs,
@@ -89,6 +92,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             keyring=keyring,
             state=state,
         )
+        engines.load()  # as the application does in the background, so that no test has to wait for it
         client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"}, raise_server_exceptions=False)
         stack = ExitStack()
         stack.enter_context(client)
