@@ -134,7 +134,7 @@ class NoteRequests:
                 with contextlib.suppress(asyncio.CancelledError):
                     await watch
             notes.seconds = time.monotonic() - notes.started
-            notes.route = getattr(scope.get("route"), "path", UNMATCHED)
+            notes.route = getattr(scope.get("route"), "path_format", UNMATCHED)
             for finish in notes.at_end:
                 finish()
             for tell in self._tell:

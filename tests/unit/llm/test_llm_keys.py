@@ -157,7 +157,7 @@ def test_deleting_a_model_needs_a_scope_that_a_key_has_not_by_itself():
 
 def test_every_route_needs_a_scope_or_is_one_of_those_for_all(server):
     for_all = {"/health", "/ready", "/v1/models", "/v1/models/{model_id}"}
-    paths = {getattr(route, "path", "") for route in server.client.app.routes}
+    paths = {getattr(route, "path_format", "") for route in server.client.app.routes}
     assert {path for path in paths if find_scope("GET", path) is None} <= for_all | {"/openapi.json"}
 
 
