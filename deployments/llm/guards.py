@@ -34,7 +34,7 @@ from deployments.llm.request_notes import ClientGoneError
 from deployments.llm.work import Floor, StoppingError, Work
 
 _TEXTS: Final = 32
-"""Texts that are embedded, and documents ranked, before another request has its turn."""
+"""Texts that are embedded, and documents ranked, before it is looked whether somebody still waits for them."""
 _Part = TypeVar("_Part")
 
 
@@ -91,10 +91,6 @@ class _Reason:
     def __call__(self, error: Exception) -> None:
         self.error = self.error or error
         self._then()
-
-    def said(self) -> bool:
-        """Whether it has to end."""
-        return self.error is not None
 
     def check(self) -> None:
         """Raises the reason as an engine's error."""
@@ -210,7 +206,7 @@ class GuardedScoring(_Guard, ScoringEngine):
         self._engine, self._floor, self._metrics = engine, floor, metrics
 
     def score(self, model: str, tokens: Tokens, top: int = 0) -> list[TokenLogprob]:
-        with _bounded(self._floor) as (work, reason), self._floor.take_turn(reason.said):
+        with _bounded(self._floor) as (work, reason):
             reason.check()
             scored = self._engine.score(model, tokens, top)
             _note(self._metrics, work, model, Usage(len(tokens)))
@@ -218,7 +214,7 @@ class GuardedScoring(_Guard, ScoringEngine):
 
 
 class GuardedEmbedding(_Guard, EmbeddingEngine):
-    """An embedding engine that works for one request at a time, a few texts each, the others in turn."""
+    """An embedding engine that so many requests at most may ask at once, and that is given a few texts at a time."""
 
     def __init__(self, engine: EmbeddingEngine, floor: Floor, metrics: Metrics) -> None:
         super().__init__(engine)
@@ -235,9 +231,8 @@ class GuardedEmbedding(_Guard, EmbeddingEngine):
         tokens = 0
         with _bounded(self._floor) as (work, reason):
             for places in _split(order):
-                with self._floor.take_turn(reason.said):
-                    reason.check()
-                    some = self._engine.embed(model, [inputs[place] for place in places])
+                reason.check()
+                some = self._engine.embed(model, [inputs[place] for place in places])
                 for place, vector in zip(places, some.vectors, strict=True):
                     vectors[place] = vector
                 tokens += some.prompt_tokens
@@ -247,7 +242,7 @@ class GuardedEmbedding(_Guard, EmbeddingEngine):
 
 
 class GuardedRerank(_Guard, RerankEngine):
-    """A rerank engine that works for one request at a time, a few documents each, the others in turn."""
+    """A rerank engine that so many requests at most may ask at once, and that is given a few documents at a time."""
 
     def __init__(self, engine: RerankEngine, floor: Floor, metrics: Metrics) -> None:
         super().__init__(engine)
@@ -259,9 +254,8 @@ class GuardedRerank(_Guard, RerankEngine):
         tokens = 0
         with _bounded(self._floor) as (work, reason):
             for some in _split(documents):
-                with self._floor.take_turn(reason.said):
-                    reason.check()
-                    ranking = self._engine.rerank(query, some)
+                reason.check()
+                ranking = self._engine.rerank(query, some)
                 logits += ranking.logits
                 tokens += ranking.prompt_tokens
                 self._metrics.reranked_pairs.labels(self.rerank_model, _key(work)).inc(len(some))

@@ -59,8 +59,6 @@ class Floor:
         self._parallel, self._seconds, self._most = parallel, seconds, most
         self._lock, self._work = threading.Lock(), set[Work]()
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._turns: deque[object] = deque()
-        self._turn = threading.Condition()
 
     def begin(self, stop: Callable[[Exception], None]) -> Work:
         """Takes up work for the request in the context. Raises QueueFullError."""
@@ -98,10 +96,6 @@ class Floor:
                 self._recent.append(time.monotonic() - work.started)
             return True
 
-    def take_turn(self, give_up: Callable[[], bool]) -> "Turn":
-        """Waits until all that asked before have had theirs, or until `give_up`; use it in a `with`."""
-        return Turn(self._turns, self._turn, give_up)
-
     @property
     def count(self) -> int:
         """How much is in flight."""
@@ -122,23 +116,3 @@ class Floor:
             work.stop(
                 RequestTimeoutError(f"The request took longer than {self._seconds:g} s and was stopped.")
             )
-
-
-class Turn:
-    """One place in a line, first come, first served: a lock alone lets the one who had it last take it again."""
-
-    def __init__(
-        self, line: deque[object], changed: threading.Condition, give_up: Callable[[], bool]
-    ) -> None:
-        self._line, self._changed, self._give_up = line, changed, give_up
-
-    def __enter__(self) -> None:
-        with self._changed:
-            self._line.append(self)
-            while self._line[0] is not self and not self._give_up():
-                self._changed.wait(0.25)
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._line.remove(self)
-            self._changed.notify_all()

@@ -86,24 +86,18 @@ def test_too_many_requests_for_vectors_are_a_429(start):
     assert int(second.headers["Retry-After"]) >= 1
 
 
-def test_many_texts_leave_others_their_turn_and_keep_their_order(start):
+def test_many_texts_are_given_to_the_engine_a_few_at_a_time_and_keep_their_order(start):
     engine = HeldEmbeddings()
+    engine.let.release(10)
     server = start(embedding=engine)
     many = [f"text {'long ' * (number % 7)}{number}" for number in range(70)]
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(server.client.post, "/v1/embeddings", json={**EMBEDDING, "input": many})
-        assert engine.begun.acquire(timeout=20)
-        second = pool.submit(server.client.post, "/v1/embeddings", json=EMBEDDING)
-        while 'llm_work{kind="embedding"} 2.0' not in server.client.get("/metrics").text:
-            time.sleep(0.005)
-        for _ in range(4):
-            engine.let.release()
-        vectors = [item["embedding"] for item in first.result().json()["data"]]
-        assert second.result().status_code == 200
-    assert engine.asked[1] == ["one two"]  # it did not wait for all seventy
+    answer = server.client.post("/v1/embeddings", json={**EMBEDDING, "input": many}).json()
+    assert [len(texts) for texts in engine.asked] == [32, 32, 6]
     plain = FakeEmbeddingEngine()
     plain.load()
-    assert vectors == plain.embed(contracts.LOCAL_EMBEDDING_MODEL, many).vectors
+    expected = plain.embed(contracts.LOCAL_EMBEDDING_MODEL, many)
+    assert [item["embedding"] for item in answer["data"]] == expected.vectors
+    assert answer["usage"]["prompt_tokens"] == expected.prompt_tokens
 
 
 class SlowEmbeddings(FakeEmbeddingEngine):
