@@ -118,7 +118,7 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
             "GHOSTWRITER_CACHE_DIR": str(config.cache_dir),
             "VERSION_STAMP": hash_files(list_version_files(config, "llm", "trainer", "torch")),
         },
-        probe=HttpProbe(f"http://127.0.0.1:{ports['LLM_PORT']}/health"),
+        probe=HttpProbe(f"http://127.0.0.1:{ports['LLM_PORT']}/ready"),
         ports={"LLM_PORT": ports["LLM_PORT"]},
         group="llm",
         url=f"http://127.0.0.1:{ports['LLM_PORT']}/v1",
@@ -126,6 +126,8 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
         api_key_file=config.secrets_dir / "llm_api_key",
         # The first start converts the models' weights.
         start_seconds=300,
+        # Answers have five seconds to end, then the trainer is stopped.
+        stop_seconds=20,
     )
     serving_url = f"http://127.0.0.1:{ports['SERVING_PORT']}"
     serving = Component(

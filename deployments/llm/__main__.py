@@ -18,6 +18,9 @@ from deployments.llm.engines.registry import build_engines
 from deployments.llm.fine_tuning.lineage import build_emitter
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
+from deployments.llm.keyring import KeyFileError, Keyring
+from deployments.llm.keys import find_key_file
+from deployments.llm.server import Running, Server
 from deployments.llm.settings import LlmSettings
 from deployments.llm.state_lock import FolderInUseError, lock_folder
 from deployments.llm.trainer_environment import TorchMissingError, explain_gap, find_other_interpreter
@@ -50,14 +53,15 @@ def main() -> None:
     api_key = shared_settings.secrets.llm_api_key.get_secret_value()
     key_file = shared_settings.secrets_dir / "llm_api_key"
     try:
+        keyring = Keyring(api_key, find_key_file(settings, shared_settings))
         check_exposure(
             settings.llm_host,
-            api_key,
+            "" if keyring.open else "keys",
             f"put a key into {key_file}, or set GHOSTWRITER_LLM_HOST to 127.0.0.1.",
         )
-    except ExposedError as error:
+    except (ExposedError, KeyFileError) as error:
         sys.exit(f"llm: {error}")
-    if not api_key:
+    if keyring.open:
         logging.warning("No key in %s: every caller on this machine is let in", key_file)
     try:
         choice = choose_chat_engine(settings.llm_chat_engine, look_at_machine(settings))
@@ -84,15 +88,27 @@ def main() -> None:
         nice=settings.llm_trainer_nice,
         timeout=settings.llm_training_timeout,
     )
-    app = create_app(settings, engines, api_key=api_key, files=files, jobs=jobs, runner=runner)
-    uvicorn.run(
+    running = Running()
+    app = create_app(
+        settings,
+        engines,
+        api_key=api_key,
+        files=files,
+        jobs=jobs,
+        runner=runner,
+        keyring=keyring,
+        running=running,
+        state=state,
+    )
+    config = uvicorn.Config(
         app,
         host=settings.llm_host,
         port=settings.llm_port,
         log_level=settings.log_level.lower(),
         access_log=False,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=1,
     )
+    Server(config, running, settings.llm_drain_seconds).run()
 
 
 if __name__ == "__main__":

@@ -3,23 +3,32 @@
 It knows no torch and reads no environment.
 """
 
+import asyncio
 import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
+from anyio import to_thread
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
-from starlette.requests import HTTPConnection
+from fastapi.responses import Response
 
 from deployments.llm.api_page import describe_api
+from deployments.llm.admittance import build_check
 from deployments.llm.engines.roles import Engines
 from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
-from deployments.llm.request_log import RequestLog
+from deployments.llm.guards import Floors, guard_engines
+from deployments.llm.health import health_router
+from deployments.llm.keyring import Keyring
+from deployments.llm.metrics import Metrics
+from deployments.llm.quotas import Quotas
+from deployments.llm.request_log import log_request
+from deployments.llm.request_notes import NoteRequests
 from deployments.llm.routes.chat import chat_router
 from deployments.llm.routes.completions import completions_router
 from deployments.llm.routes.embeddings import embeddings_router
@@ -30,15 +39,20 @@ from deployments.llm.routes.models import Model, models_router
 from deployments.llm.routes.rerank import rerank_router
 from deployments.llm.routes.responses import responses_router
 from deployments.llm.routes.tokenize import tokenize_router
+from deployments.llm.server import Running
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
+from deployments.llm.work import Floor
 from shared import contracts
-from shared.admission import Admission, Refusal, Rule, is_secret
+from shared.admission import Admission, Rule
 
 log = logging.getLogger(__name__)
 
 _FORM_BYTES: Final = 64 * 1024
 """What an upload's form may add to the file itself."""
+_OTHER_THREADS: Final = 40
+_TICK: Final = 0.25
+_TICKS_TO_SAVE: Final = 20
 
 
 def create_app(
@@ -49,9 +63,21 @@ def create_app(
     files: FileStore,
     jobs: JobStore,
     runner: JobRunner,
+    keyring: Keyring | None = None,
+    running: Running | None = None,
+    state: Path | None = None,
 ) -> FastAPI:
-    """The application; an empty key leaves it open. Models load in the background once it runs."""
+    """The application; an empty key leaves it open. Models load in the background once it runs.
+
+    `keyring` is for installations with several keys, `running` for whoever stops the server, and `state` is the folder
+    in which is kept what outlives a restart.
+    """
     started = int(time.time())
+    keyring, running = keyring or Keyring(api_key), running or Running()
+    quotas = Quotas(state / "usage.json" if state else None)
+    floors = build_floors(settings)
+    metrics = build_metrics(floors, running, jobs)
+    engines = guard_engines(engines, floors, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -59,17 +85,18 @@ def create_app(
             engines.chat.register_adapter(model_id, adapter)
         threading.Thread(target=engines.load, name="loader", daemon=True).start()
         runner.start()
+        # Each request that an engine works for has a thread; those that only read a file must find one too.
+        to_thread.current_default_thread_limiter().total_tokens = (
+            _OTHER_THREADS + settings.llm_max_queue + 3 * settings.llm_max_embedding_queue
+        )
+        upkeep = asyncio.create_task(keep_up(floors, quotas))
         try:
             yield
             runner.stop()
         finally:
+            upkeep.cancel()
+            quotas.save()
             engines.close()
-
-    async def check_key(connection: HTTPConnection) -> None:
-        scheme, _, key = connection.headers.get("Authorization", "").partition(" ")
-        # Latin-1 gives back the bytes as they were sent.
-        if api_key and not (scheme.lower() == "bearer" and is_secret(key.encode("latin-1"), api_key)):
-            raise Refusal(401, "Incorrect API key: send `Authorization: Bearer <key>`.")
 
     def list_models() -> Mapping[str, Model]:
         others = (*engines.embedding.models, engines.rerank.rerank_model, contracts.LOCAL_IMAGE_MODEL)
@@ -95,12 +122,14 @@ def create_app(
         rules={
             "/": Rule(settings.llm_max_body_bytes),
             "/health": Rule(0, open=True),
+            "/ready": Rule(0, open=True),
             "/v1/files": Rule(settings.llm_max_file_bytes + _FORM_BYTES),
         },
-        check=check_key,
+        check=build_check(keyring, quotas, lambda: running.stopping),
         answer=answer_refusal,
     )
-    app.add_middleware(RequestLog)  # the last one is the outermost: it logs refusals too
+    # The last one is the outermost: it tells of refusals too.
+    app.add_middleware(NoteRequests, tell=[log_request, metrics.count_request], running=running.requests)
     install_error_handlers(app)
     for router in (
         models_router(list_models, delete_model),
@@ -118,13 +147,59 @@ def create_app(
     for prefix in ("/v1", "", "/v2"):
         app.include_router(rerank_router(engines.rerank), prefix=prefix)
 
-    @app.get("/health")
-    def get_health() -> JSONResponse:
-        if engines.ready:
-            unreadable = {"unreadable": list(jobs.unreadable)} if jobs.unreadable else {}
-            return JSONResponse({"status": "ok", "fine_tuning": jobs.count_by_status(), **unreadable})
-        if engines.failure:
-            return JSONResponse({"status": "failed", "reason": engines.failure}, status_code=503)
-        return JSONResponse({"status": "loading"}, status_code=503)
+    app.include_router(health_router(engines, jobs, runner, state, lambda: running.stopping))
+
+    @app.get("/metrics")
+    def get_metrics() -> Response:
+        return Response(metrics.write(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return app
+
+
+def build_floors(settings: LlmSettings) -> Floors:
+    """How much work of each kind there may be; the chat engine bounds its own."""
+    seconds, most = settings.llm_request_timeout, settings.llm_max_embedding_queue
+    return Floors(
+        chat=Floor(parallel=settings.llm_max_batch, seconds=seconds),
+        scoring=Floor(parallel=1, seconds=seconds, most=most),
+        embedding=Floor(parallel=1, seconds=seconds, most=most),
+        rerank=Floor(parallel=1, seconds=seconds, most=most),
+    )
+
+
+def build_metrics(floors: Floors, running: Running, jobs: JobStore) -> Metrics:
+    """The counters, and gauges on what there is now."""
+    metrics = Metrics()
+    kinds = floors.all().items()
+    metrics.watch(
+        "llm_work",
+        "Generations and batches in flight",
+        "kind",
+        lambda: {k: floor.count for k, floor in kinds},
+    )
+    metrics.watch(
+        "llm_work_waiting",
+        "Of those, without a first result",
+        "kind",
+        lambda: {k: floor.waiting for k, floor in kinds},
+    )
+    metrics.watch(
+        "llm_requests_running", "Requests in flight", "state", lambda: {"running": len(running.requests)}
+    )
+    metrics.watch("llm_jobs", "Fine-tuning jobs", "status", jobs.count_by_status)
+    return metrics
+
+
+async def keep_up(floors: Floors, quotas: Quotas) -> None:
+    """Ends what takes too long, and writes what was spent, until it is cancelled."""
+    ticks = 0
+    while True:
+        await asyncio.sleep(_TICK)
+        ticks += 1
+        try:
+            for floor in floors.all().values():
+                floor.end_late()
+            if ticks % _TICKS_TO_SAVE == 0:
+                await to_thread.run_sync(quotas.save)
+        except Exception:
+            log.exception("The upkeep met an error; it goes on")

@@ -4,6 +4,7 @@ It knows no route.
 """
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -25,11 +26,16 @@ from deployments.llm.engines.ports import (
 )
 from deployments.llm.records import UnreadableRecordError
 from deployments.llm.validation import describe_invalid
+from deployments.llm.work import RequestTimeoutError, StoppingError
 from shared.admission import Refusal
 
 log = logging.getLogger(__name__)
 
-_REFUSAL_CODES: Final = {401: "invalid_api_key", 413: "request_too_large"}
+_REFUSAL_CODES: Final = {
+    401: ("invalid_api_key", "invalid_request_error"),
+    413: ("request_too_large", "invalid_request_error"),
+    503: ("server_stopping", "server_error"),
+}
 
 
 class ApiError(Exception):
@@ -43,8 +49,11 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         kind: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        retry = {"Retry-After": "2"} if status in (429, 503) else {}
+        self.headers = {**retry, **(headers or {})}
         self.status, self.param, self.code, self.kind = status, param, code, kind
 
     @property
@@ -58,6 +67,16 @@ class ApiError(Exception):
                 for name, value in error.items()
             }
         }
+
+
+class CodedRefusal(Refusal):
+    """A refusal whose status alone does not say what is wrong."""
+
+    def __init__(
+        self, status: int, message: str, *, code: str, kind: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, message, headers)
+        self.code, self.kind = code, kind
 
 
 def model_not_found(model: str) -> ApiError:
@@ -74,7 +93,14 @@ def translate(error: EngineError, prompt: str = "messages") -> ApiError:
     if isinstance(error, UnsupportedError):
         return ApiError(400, str(error), param=error.param, code="unsupported_value")
     if isinstance(error, QueueFullError):
-        return ApiError(429, str(error), code="rate_limit_exceeded", kind="requests")
+        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+        return ApiError(429, str(error), code="rate_limit_exceeded", kind="requests", headers=headers)
+    if isinstance(error, RequestTimeoutError):
+        # OpenAI's clients would ask the same again, and wait as long for nothing.
+        headers = {"x-should-retry": "false"}
+        return ApiError(504, str(error), code="request_timeout", kind="server_error", headers=headers)
+    if isinstance(error, StoppingError):
+        return ApiError(503, str(error), code="server_stopping", kind="server_error")
     if isinstance(error, NotReadyError):
         return ApiError(503, str(error), code="model_loading", kind="server_error")
     return ApiError(500, str(error), code="engine_error", kind="server_error")
@@ -82,8 +108,11 @@ def translate(error: EngineError, prompt: str = "messages") -> ApiError:
 
 def answer_refusal(refusal: Refusal) -> JSONResponse:
     """A request that was turned away before it was read."""
-    error = ApiError(refusal.status, str(refusal), code=_REFUSAL_CODES.get(refusal.status))
-    return JSONResponse(error.body, status_code=error.status)
+    code, kind = _REFUSAL_CODES.get(refusal.status, (None, "invalid_request_error"))
+    if isinstance(refusal, CodedRefusal):
+        code, kind = refusal.code, refusal.kind
+    error = ApiError(refusal.status, str(refusal), code=code, kind=kind)
+    return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -91,8 +120,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def answer_api_error(_: Request, error: ApiError) -> JSONResponse:
-        headers = {"Retry-After": "2"} if error.status in (429, 503) else None
-        return JSONResponse(error.body, status_code=error.status, headers=headers)
+        return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
     @app.exception_handler(EngineError)
     async def answer_engine_error(request: Request, error: EngineError) -> JSONResponse:

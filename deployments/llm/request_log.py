@@ -1,41 +1,28 @@
-"""One line in the log for every request: method, path, status and how long it took; a stream to its end.
+"""One line in the log for every request: method, path's template, status, time, and for whom and with what.
 
-It knows no route; bodies, headers and queries are never logged.
+It knows no route; bodies, headers, queries and names in paths are never logged.
 """
 
 import logging
-import time
 from typing import Final
 from urllib.parse import quote
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from deployments.llm.request_notes import UNMATCHED, RequestNotes
 
 log = logging.getLogger(__name__)
 
-_UNLOGGED: Final = frozenset({"/health"})
+_UNLOGGED: Final = frozenset({"/health", "/ready", "/metrics"})
+_LONGEST_PATH: Final = 200
 
 
-class RequestLog:
-    """ASGI middleware."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _UNLOGGED:
-            await self._app(scope, receive, send)
-            return
-        status, started = 500, time.monotonic()
-
-        async def note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note_status)
-        finally:
-            # Quoted, so that no path can begin a line of its own.
-            milliseconds = (time.monotonic() - started) * 1000
-            log.info("%s %s %d %.0f ms", scope["method"], quote(scope["path"]), status, milliseconds)
+def log_request(notes: RequestNotes) -> None:
+    """Writes the line."""
+    if notes.route in _UNLOGGED:
+        return
+    # Quoted, so that no path can begin a line of its own.
+    path = quote(notes.path)[:_LONGEST_PATH] if notes.route == UNMATCHED else notes.route
+    work = ""
+    if notes.model:
+        work = f" model={notes.model} tokens={notes.prompt_tokens}+{notes.completion_tokens}"
+    milliseconds = notes.seconds * 1000
+    log.info("%s %s %d %.0f ms key=%s%s", notes.method, path, notes.status, milliseconds, notes.key, work)

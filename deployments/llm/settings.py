@@ -67,6 +67,19 @@ class LlmSettings(BaseSettings):
         default=6 * 3600, gt=0, description="seconds a fine-tuning job may run"
     )
     log_level: str = "INFO"
+    # None: llm_keys.json in the folder of secrets.
+    llm_keys_file: Path | None = None
+    llm_request_timeout: float = Field(
+        default=600, gt=0, description="seconds that the work for a request may take"
+    )
+    llm_drain_seconds: float = Field(
+        default=5, ge=0, description="that running requests have to end once the server is told to stop"
+    )
+    llm_max_embedding_queue: int = Field(
+        default=16,
+        ge=1,
+        description="requests for vectors that run or wait, and so many for rankings and scores",
+    )
 
     @property
     def models_dir(self) -> Path:

@@ -44,7 +44,9 @@ class UnsupportedError(EngineError):
 
 
 class QueueFullError(EngineError):
-    """Too many generations run or wait."""
+    """Too many generations run or wait. `retry_after`: the seconds after which another try is worth it, where known."""
+
+    retry_after: int | None = None
 
 
 class NotReadyError(EngineError):

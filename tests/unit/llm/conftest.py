@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +17,12 @@ from deployments.llm.engines.fakes import (
     FakeRerankEngine,
     FakeScoringEngine,
 )
+from deployments.llm.engines.ports import EmbeddingEngine
 from deployments.llm.engines.roles import Engines
 from deployments.llm.fine_tuning.job import Job
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
+from deployments.llm.keyring import Keyring
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
 
@@ -61,7 +64,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         python: str = sys.executable,
         api_key: str = KEY,
         find_obstacle: Callable[[], str | None] = lambda: None,
-        **settings: int,
+        keyring: Keyring | None = None,
+        embedding: EmbeddingEngine | None = None,
+        **settings: float,
     ) -> Server:
         engine = engine or FakeChatEngine()
         state = state or tmp_path / "state"
@@ -75,6 +80,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
         command = [python, "-c", trainer]
         engines = fake_engines(engine)
+        if embedding:
+            engines = replace(engines, embedding=embedding)
         runner = JobRunner(
             jobs, files, engine, command=command, environment=None, emit=emit, find_obstacle=find_obstacle
         )
@@ -85,6 +92,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             files=files,
             jobs=jobs,
             runner=runner,
+            keyring=keyring,
+            state=state,
         )
         engines.load()  # as the application does in the background, so that no test has to wait for it
         client = TestClient(app, headers={"Authorization": f"Bearer {KEY}"}, raise_server_exceptions=False)

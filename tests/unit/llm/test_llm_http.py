@@ -134,29 +134,17 @@ def test_the_server_does_not_start_without_a_key_where_others_could_reach_it(tmp
     assert "Traceback" not in done.stderr
 
 
-def test_health_is_loading_until_the_engine_is_ready(start):
-    server = start(FakeChatEngine(ready=False))
-    answer = server.client.get("/health")
-    assert (answer.status_code, answer.json()["status"]) == (503, "loading")
-    answer = server.client.post(CHAT_PATH, json=CHAT)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
-
-
-def test_health_says_why_loading_failed(start):
-    answer = start(FakeChatEngine(failure="OSError: no such weights")).client.get("/health")
-    assert answer.status_code == 503
-    assert answer.json() == {"status": "failed", "reason": "OSError: no such weights"}
-
-
 def test_the_log_has_a_line_for_each_request_and_no_text(server, caplog):
     caplog.set_level("INFO", logger="deployments.llm")
     server.client.post(CHAT_PATH, json=CHAT)
     server.client.get("/v1/no%0Athing", params={"secret": "one"})
+    server.client.get("/v1/models/a-private-name")
     server.client.get("/health")
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("deployments")]
     assert [re.sub(r"\d+ ms", "N ms", line) for line in lines] == [
-        f"POST {CHAT_PATH} 200 N ms",
-        "GET /v1/no%0Athing 404 N ms",
+        f"POST {CHAT_PATH} 200 N ms key=default model={contracts.LOCAL_CHAT_MODEL} tokens=4+4",
+        "GET /v1/no%0Athing 404 N ms key=default",
+        "GET /v1/models/{model_id} 404 N ms key=default",
     ]
 
 

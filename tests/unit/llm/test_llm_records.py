@@ -57,8 +57,8 @@ def test_a_damaged_job_keeps_no_other_from_being_served(start, damage, caplog):
         answer = call(f"{JOBS}/{bad['id']}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "unreadable_record")
         assert bad["id"] in answer.json()["error"]["message"]
+    assert again.client.get("/ready").json()["unreadable"] == [bad["id"]]
     assert wait_for(again, create(again), "succeeded", "failed")["status"] == "succeeded"
-    assert again.client.get("/health").json()["unreadable"] == [bad["id"]]
     assert str(path) in caplog.text and path.read_bytes() == left
 
 
@@ -102,7 +102,7 @@ def test_a_list_that_lacks_a_job_is_none_so_nobody_buys_another(start, tmp_path)
 
 
 def test_health_names_no_record_where_all_can_be_read(server):
-    assert "unreadable" not in server.client.get("/health").json()
+    assert "unreadable" not in server.client.get("/ready").json()
 
 
 @pytest.mark.parametrize("own_id", [False, True])
@@ -116,7 +116,7 @@ def test_a_copy_of_a_jobs_folder_does_not_take_its_place(start, own_id):
     (copy / "job.json").write_text(json.dumps(record))
     again = start()
     assert again.client.get(f"{JOBS}/{job['id']}").json()["status"] == "succeeded"
-    assert again.client.get("/health").json()["unreadable"] == [copy.name]
+    assert again.client.get("/ready").json()["unreadable"] == [copy.name]
     assert [job["id"] for job in again.client.get(JOBS).json()["data"]] == [job["id"]]
 
 

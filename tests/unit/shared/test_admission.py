@@ -6,8 +6,17 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
+from starlette.routing import Match, Route
 
-from shared.admission import Admission, ExposedError, Refusal, Rule, check_exposure, is_secret
+from shared.admission import (
+    Admission,
+    ExposedError,
+    Refusal,
+    Rule,
+    check_exposure,
+    find_route_path,
+    is_secret,
+)
 from tests.asgi_call import Call
 
 KEY = "käse"
@@ -71,6 +80,18 @@ def test_a_rule_holds_for_the_path_that_the_router_sees():
     assert Call(build(rules=rules), "/desk/api/x", root_path="/desk").status == 401
     assert Call(build(rules=rules), "/api/x", root_path="/a").status == 401
     assert Call(build(rules=rules), "/other").status == 200
+
+
+@pytest.mark.parametrize("root_path", ["", "/", "/desk", "/desk/", "/a", "/desk/api/x"])
+@pytest.mark.parametrize(
+    "path", ["/desk/api/x", "/desk", "/desk/", "/deskapi", "/a/desk/a", "/", "", "//desk/x", "*"]
+)
+def test_the_path_of_a_rule_is_the_one_that_a_route_is_matched_by(path, root_path):
+    scope = {"type": "http", "path": path, "root_path": root_path, "method": "GET"}
+    match, found = Route("/{rest:path}", answer).matches(scope)
+    rest = "/" + found["path_params"]["rest"] if match is Match.FULL else None
+    ours = find_route_path(scope)
+    assert (ours if ours.startswith("/") else None) == rest
 
 
 @pytest.mark.parametrize(
