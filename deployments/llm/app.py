@@ -16,8 +16,8 @@ from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from deployments.llm.api_page import describe_api
 from deployments.llm.admittance import build_check
+from deployments.llm.api_page import describe_api
 from deployments.llm.engines.roles import Engines
 from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner

@@ -92,11 +92,6 @@ class JobRunner:
         """Whether jobs are worked on."""
         return self._loop.alive and self._validator.loop.alive
 
-    @property
-    def alive(self) -> bool:
-        """Whether jobs are worked on."""
-        return self._thread.is_alive()
-
     def stop(self) -> None:
         """Ends the threads and the trainer; a running job goes on with the next server."""
         self._validator.loop.stop(_JOIN_SECONDS)
