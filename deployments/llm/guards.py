@@ -146,7 +146,10 @@ class GuardedChat(_Guard, ChatEngine):
     def __init__(self, engine: ChatEngine, floor: Floor, metrics: Metrics) -> None:
         super().__init__(engine)
         self._engine, self._floor, self._metrics = engine, floor, metrics
-        self.chat_model = engine.chat_model
+
+    @property
+    def chat_model(self) -> str:  # type: ignore[override]
+        return self._engine.chat_model
 
     @property
     def max_model_len(self) -> int:
