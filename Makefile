@@ -62,7 +62,7 @@ check: ## formatting, lint, types, import rules, containers, unit tests: a minut
 	@$(python) -m ruff check .
 	@$(python) -m mypy
 	@.venv/bin/lint-imports
-	@$(python) -m pytest -q
+	@$(python) -m pytest -q --numprocesses logical --dist worksteal
 
 test: ## make check, then the integration, browser and end-to-end tests, on a stack of their own
 	@stack/bootstrap.sh main llm trainer clients
