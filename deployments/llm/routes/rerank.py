@@ -9,21 +9,33 @@ from typing import Annotated, Any, ClassVar, Final
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from deployments.llm.engines.ports import RerankEngine
 from deployments.llm.errors import ApiError, model_not_found
-from deployments.llm.routes.strict_body import StrictBody
+from deployments.llm.routes.strict_body import StrictBody, refuse
 
 _AT_ONCE: Final = 64
 """Documents read before the client is looked for."""
 
 
+def check_text(text: str) -> str:
+    """The text, where it can be sent back."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise refuse("A text holds half a surrogate pair, which is no character.") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(check_text)]
+
+
 class Document(StrictBody):
     """A document as an object; its other fields are not read, so there are none."""
 
-    text: str
+    text: Text
 
 
 class RerankBody(StrictBody):
@@ -35,8 +47,8 @@ class RerankBody(StrictBody):
     }
 
     model: str
-    query: Annotated[str, Field(min_length=1)]
-    documents: Annotated[list[str | Document], Field(min_length=1, max_length=1000)]
+    query: Annotated[Text, Field(min_length=1)]
+    documents: Annotated[list[Text | Document], Field(min_length=1, max_length=1000)]
     top_n: int | None = Field(default=None, ge=1)
     return_documents: bool | None = None
     max_tokens_per_doc: int | None = Field(default=None, ge=1)

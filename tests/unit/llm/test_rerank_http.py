@@ -78,9 +78,10 @@ def test_odd_characters_are_ranked_or_refused(server):
     odd = ["", "\x00", "🎈 \u202e\ufeff", " ", "x" * 100_000]
     results = rerank(server, documents=odd).json()["results"]
     assert sorted(result["index"] for result in results) == [0, 1, 2, 3, 4]
-    body = json.dumps({"model": MODEL, "query": QUERY, "documents": ["half \ud83d"]})
-    answer = server.client.post("/v1/rerank", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("documents")
+    for half in (["half \ud83d"], [{"text": "a"}, "half \ud83d"], [{"text": "half \ud83d"}]):
+        body = json.dumps({"model": MODEL, "query": QUERY, "documents": half})
+        answer = server.client.post("/v1/rerank", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400 and answer.json()["error"]["message"].count("surrogate") == 1
 
 
 def test_an_unknown_model_and_a_wrong_key_are_told(server):
