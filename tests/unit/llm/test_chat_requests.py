@@ -125,6 +125,7 @@ def test_an_unknown_argument_is_named_in_openais_words(server):
                 {"role": "assistant", "content": "x", "annotations": [], "audio": None, "refusal": None}
             ]
         },
+        {"messages": [{"role": "assistant", "content": "x", "provider_specific_fields": {"refusal": None}}]},
         {"messages": [{"role": "developer", "content": [{"type": "text", "text": "one"}]}]},
     ],
 )
