@@ -60,7 +60,8 @@ class ToolCall(StrictBody):
 
 
 class AssistantMessage(StrictBody):
-    """An answer in the history. `annotations` can have no effect and are let pass."""
+    """An answer in the history. `annotations`, and the `provider_specific_fields` that litellm sends back with an
+    answer, can have no effect and are let pass."""
 
     refused: ClassVar = {
         "function_call": "use 'tool_calls'.",
@@ -73,6 +74,7 @@ class AssistantMessage(StrictBody):
     name: Speaker | None = None
     tool_calls: list[ToolCall] | None = None
     annotations: list[Any] | None = None
+    provider_specific_fields: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def check_something_said(self) -> Self:

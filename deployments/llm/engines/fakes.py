@@ -277,4 +277,6 @@ def _least(schema: Mapping[str, Any]) -> Any:
     if kind == "object":
         properties = schema.get("properties", {})
         return {name: _least(properties[name]) for name in schema.get("required", []) if name in properties}
-    return {"array": [], "string": "", "integer": 0, "number": 0, "boolean": False}.get(kind)
+    if kind == "array":
+        return [_least(schema.get("items", {})) for _ in range(schema.get("minItems", 0))]
+    return {"string": "", "integer": 0, "number": 0, "boolean": False}.get(kind)
