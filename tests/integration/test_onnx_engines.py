@@ -16,13 +16,13 @@ TRAINER_PYTHON = ROOT / ".venv-trainer" / "bin" / "python"
 def run(python: Path, module: str, folder: Path) -> str:
     """What the module prints."""
     done = subprocess.run(
-        [python, "-m", module, folder], cwd=ROOT, capture_output=True, text=True, timeout=200
+        [python, "-m", module, folder], cwd=ROOT, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(820)
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (LLM_PYTHON.exists() and TRAINER_PYTHON.exists()),
