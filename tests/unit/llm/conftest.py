@@ -60,6 +60,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         state: Path | None = None,
         python: str = sys.executable,
         api_key: str = KEY,
+        timeout: float = 3600,
         **settings: int,
     ) -> Server:
         engine = engine or FakeChatEngine()
@@ -74,7 +75,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
         command = [python, "-c", trainer]
         engines = fake_engines(engine)
-        runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
+        runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit, timeout=timeout)
         app = create_app(
             LlmSettings(**settings),
             engines,
