@@ -131,7 +131,7 @@ def test_a_trainer_has_a_lower_priority_than_the_server(
     job = server.order(server.upload().json()["id"]).json()["id"]
     wait_until((tmp_path / "jobs" / job / "checkpoints" / "step-5").exists)
     trainer = json.loads((tmp_path / "jobs" / job / "process.json").read_text())["pid"]
-    wait_until(lambda: psutil.Process(trainer).nice() == 5)
+    wait_until(lambda: psutil.Process(trainer).nice() == max(5, psutil.Process().nice()))
 
 
 def test_a_disk_that_is_too_small_for_the_copy_fails_the_job_and_the_server_goes_on(
