@@ -40,10 +40,8 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 def round_row(row: Row) -> Row:
     """The row with its numbers rounded."""
-    return Row(
-        row.step,
-        *(None if (value := getattr(row, name)) is None else round(value, _DIGITS) for name in COLUMNS[1:]),
-    )  # type: ignore[arg-type]
+    rounded = {name: round(value, _DIGITS) for name, value in row.numbers.items() if name != "step"}
+    return replace(row, **rounded)
 
 
 def format_table(rows: Sequence[Row]) -> bytes:
@@ -62,7 +60,7 @@ def parse_table(table: bytes) -> list[Row]:
     rows = []
     for line in table.decode().splitlines()[1:]:
         step, *cells = line.split(",")
-        rows.append(Row(int(step), *(float(cell) if cell else None for cell in cells)))  # type: ignore[arg-type]
+        rows.append(Row(int(step), *(float(cell) if cell else None for cell in cells)))
     return rows
 
 

@@ -102,7 +102,7 @@ def preferences(count: int) -> list[dict]:
 
 def train(folder: Path, job_dir: Path, job: Job, **wishes) -> int:
     """Trains in this process."""
-    return train_job(job_dir, job, str(folder / "chat"), **{"max_tokens": 100, "threads": 2, **wishes})
+    return train_job(job_dir, job, str(folder / "chat"), **{"max_tokens": 100, "threads": 1, **wishes})
 
 
 def read_table(job_dir: Path) -> list[dict[str, str]]:
@@ -243,7 +243,7 @@ def check_kills_at_any_step_change_nothing(folder: Path) -> None:
     for method, content, kills in (("supervised", chats(9), 3), ("dpo", preferences(9), 1)):
         whole, job = make_job(folder, f"whole-{method}", content, content[:3], method=method)
         trained = train(folder, whole, job)
-        torn, _ = make_job(folder, f"torn-{method}", content, content[:3], method=method)
+        torn, job = make_job(folder, f"torn-{method}", content, content[:3], method=method)
         chooser = random.Random(method)
         for _ in range(kills):
             target = chooser.randrange(1, 3) + count_steps(torn)
@@ -257,10 +257,9 @@ def check_kills_at_any_step_change_nothing(folder: Path) -> None:
                 trainer.exitcode,
                 (torn / "trainer.log").read_text()[-2000:],
             )
-        start_trainer(folder, torn, method).join(60)
+        assert train(folder, torn, job) == trained
         assert any("Resuming after step" in event.message for event in read_events(torn))
         assert (torn / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
-        assert json.loads((torn / "result.json").read_text())["trained_tokens"] == trained
         ours, theirs = (load_file(one / "adapter" / "adapter_model.safetensors") for one in (torn, whole))
         assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
@@ -297,7 +296,7 @@ def run_trainer(folder: Path, job_dir: Path) -> None:
     log = os.open(job_dir / "trainer.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.environ.update(GHOSTWRITER_LLM_BASE_MODEL=str(folder / "chat"), GHOSTWRITER_LLM_TRAINER_THREADS="2")
+    os.environ.update(GHOSTWRITER_LLM_BASE_MODEL=str(folder / "chat"), GHOSTWRITER_LLM_TRAINER_THREADS="1")
     with (
         mock.patch.object(training, "SAVE_SECONDS", 0.0),
         mock.patch.object(model, "choose_dtype", return_value=torch.float32),
