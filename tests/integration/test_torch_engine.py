@@ -1,4 +1,4 @@
-"""The torch engine keeps the engine's contract and the trainer its own, over tiny models in the environment of torch."""
+"""The torch engine and the trainer keep their contracts, over tiny models in the environment of torch."""
 
 import json
 import os

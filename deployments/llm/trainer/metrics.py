@@ -5,8 +5,9 @@ It knows no model and no file.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
-_DIGITS = 5
+_DIGITS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 def round_row(row: Row) -> Row:
     """The row with its numbers rounded."""
-    rounded = {name: round(value, _DIGITS) for name, value in row.numbers.items() if name != "step"}
+    rounded: dict[str, Any] = {
+        name: round(value, _DIGITS) for name, value in row.numbers.items() if name != "step"
+    }
     return replace(row, **rounded)
 
 
@@ -60,7 +63,8 @@ def parse_table(table: bytes) -> list[Row]:
     rows = []
     for line in table.decode().splitlines()[1:]:
         step, *cells = line.split(",")
-        rows.append(Row(int(step), *(float(cell) if cell else None for cell in cells)))
+        numbers: list[Any] = [float(cell) if cell else None for cell in cells]
+        rows.append(Row(int(step), *numbers))
     return rows
 
 
