@@ -39,8 +39,8 @@ def test_the_servers_environment_has_no(module: str) -> None:
 
 
 def test_it_is_well_with_all_its_models(server: LlmServer) -> None:
-    health = httpx.get(f"{server.url}/health", timeout=10)
-    assert (health.status_code, health.json()["status"]) == (200, "ok")
+    assert httpx.get(f"{server.url}/ready", timeout=10).json()["status"] == "ready"
+    assert httpx.get(f"{server.url}/health", timeout=10).json()["status"] == "ok"
     text = {
         "model": contracts.LOCAL_CHAT_MODEL,
         "messages": [{"role": "user", "content": "Say hello."}],
