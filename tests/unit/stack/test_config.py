@@ -10,7 +10,12 @@ from stack.config import PASSED_ON, ROOT, load_config
 
 EXAMPLE = (ROOT / ".env.example").read_text()
 OFFERED = re.findall(r"^# ([A-Z][A-Z0-9_]+)=", EXAMPLE, flags=re.M)
-LLM_SETTINGS = {f"GHOSTWRITER_{name.upper()}" for name in LlmSettings.model_fields if name.startswith("llm_")}
+LLM_SETTINGS = {
+    name
+    for field, info in LlmSettings.model_fields.items()
+    for name in (f"GHOSTWRITER_{field.upper()}", *getattr(info.validation_alias, "choices", ()))
+    if name.startswith("GHOSTWRITER_LLM_")
+}
 
 
 @pytest.mark.parametrize("variable", OFFERED)
