@@ -21,8 +21,11 @@ endif
 
 python := .venv/bin/python
 stack := $(python) -m stack
-# A deployment whose environment is the main one alone needs no torch.
+# A deployment whose environment is the main one alone needs no other.
 parts := $(if $(filter lineage,$(D)),main,main llm)
+# The trainer's environment is by far the largest, so it comes after the first post; it is for our own LLM server alone.
+hosted = $(or $(GHOSTWRITER_LLM_BASE_URL),$(shell sed -n 's/^GHOSTWRITER_LLM_BASE_URL=//p' .env 2>/dev/null))
+later = $(if $(hosted)$(filter ingest serving lineage,$(D)),,trainer)
 
 help: ## what can be done here (this list)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +33,7 @@ help: ## what can be done here (this list)
 up: ## install and start everything, write a first post (D=ingest: that deployment and what it needs)
 	@stack/bootstrap.sh $(parts)
 	@$(stack) up $(if $(D),--deployment $(D))
+	@$(if $(later),stack/bootstrap.sh $(later),true)
 
 demo: ## the point of it all: base model against champion, sources, audit, a fact edited and cited
 	@.venv/bin/ghostwriter demo
@@ -50,7 +54,7 @@ clean: ## stop everything and remove the data; asks first (YES=1 does not)
 	@$(stack) clean
 
 install: ## install what make up needs, and start nothing
-	@stack/bootstrap.sh main llm
+	@stack/bootstrap.sh main llm trainer
 
 check: ## formatting, lint, types, import rules, containers, unit tests: a minute or two
 	@stack/bootstrap.sh main
@@ -58,15 +62,15 @@ check: ## formatting, lint, types, import rules, containers, unit tests: a minut
 	@$(python) -m ruff check .
 	@$(python) -m mypy
 	@.venv/bin/lint-imports
-	@$(python) -m pytest -q
+	@$(python) -m pytest -q --numprocesses logical --dist worksteal
 
 test: ## make check, then the integration, browser and end-to-end tests, on a stack of their own
-	@stack/bootstrap.sh main llm
+	@stack/bootstrap.sh main llm trainer clients
 	@$(MAKE) --no-print-directory check
 	@$(python) -m pytest -q tests/integration tests/browser tests/e2e
 
 bench: ## measure the figures of docs/operations.md
-	@stack/bootstrap.sh main llm
+	@stack/bootstrap.sh main llm trainer
 	@$(python) -m benchmarks
 
 bench-decision: ## measure how often the promotion rule errs, into docs/decision-rates.md

@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
-# Brings .venv and .venv-llm to what requirements/ locks; quick when they are. Needs bash, Python 3.11 to 3.13, a network.
-# Usage: stack/bootstrap.sh [main|llm]...   (default: main llm)
+# Brings our environments to what requirements/ locks; quick when they are. Needs bash, Python 3.11 to 3.13, a network.
+#   main     .venv          everything but the LLM server
+#   llm      .venv-llm      the LLM server: no torch
+#   trainer  .venv-trainer  what fine-tunes and scores, and serves on a GPU: torch, larger than all the rest together
+#   clients  .venv-clients  other people's clients, for the tests
+# Usage: stack/bootstrap.sh [main|llm|trainer|clients]...   (default: main llm)
+# llm brings the trainer's along where torch is what serves: on a GPU, on an old CPU, or by GHOSTWRITER_LLM_CHAT_ENGINE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -24,7 +29,9 @@ hash_of() { # FILES... (sha256sum on Linux, shasum on macOS)
 
 # What each environment is made from; its hash in the environment says whether it is current.
 main_files=(requirements/main.txt pyproject.toml stack/bootstrap.sh)
-llm_files=(requirements/llm.txt requirements/torch.txt stack/bootstrap.sh)
+llm_files=(requirements/llm.txt stack/bootstrap.sh)
+trainer_files=(requirements/trainer.txt requirements/torch.txt stack/bootstrap.sh)
+clients_files=(requirements/clients.txt stack/bootstrap.sh)
 
 is_current() { # FOLDER, FILES...
   local folder=$1; shift
@@ -95,23 +102,53 @@ install_main() {
   echo "$(hash_of "${main_files[@]}") $root" >.venv/.locked
 }
 
+install_llm() {
+  venv .venv-llm
+  "$uv" pip sync --python .venv-llm/bin/python --require-hashes requirements/llm.txt
+  echo "$(hash_of "${llm_files[@]}") $root" >.venv-llm/.locked
+}
+
 can_reach_torch_index() { # uv knows where it is; without a way there it says so within seconds
   [ "${TORCH_BACKEND:-auto}" != pypi ] &&
     UV_HTTP_TIMEOUT=3 UV_HTTP_CONNECT_TIMEOUT=3 UV_HTTP_RETRIES=0 "$uv" pip install --dry-run --quiet --no-deps \
-      --python .venv-llm/bin/python --reinstall-package torch --torch-backend="${TORCH_BACKEND:-auto}" "$1"
+      --python .venv-trainer/bin/python --reinstall-package torch --torch-backend="${TORCH_BACKEND:-auto}" "$1"
 }
 
-install_llm() {
-  venv .venv-llm
+install_trainer() {
+  venv .venv-trainer
+  touch .venv-trainer/.installing # until it is gone the LLM server starts nothing there
   version=$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements/torch.txt | head -1)
   if can_reach_torch_index "$version"; then
     # The build that fits this machine (its GPU, or the small one for CPUs) has no hash that a lock could name.
-    "$uv" pip sync --python .venv-llm/bin/python --require-hashes requirements/llm.txt
-    "$uv" pip install --python .venv-llm/bin/python --torch-backend="${TORCH_BACKEND:-auto}" "$version"
+    "$uv" pip sync --python .venv-trainer/bin/python --require-hashes requirements/trainer.txt
+    "$uv" pip install --python .venv-trainer/bin/python --torch-backend="${TORCH_BACKEND:-auto}" "$version"
   else
-    "$uv" pip sync --python .venv-llm/bin/python --require-hashes requirements/llm.txt requirements/torch.txt
+    "$uv" pip sync --python .venv-trainer/bin/python --require-hashes requirements/trainer.txt requirements/torch.txt
   fi
-  echo "$(hash_of "${llm_files[@]}") $root" >.venv-llm/.locked
+  echo "$(hash_of "${trainer_files[@]}") $root" >.venv-trainer/.locked
+  rm -f .venv-trainer/.installing
+}
+
+install_clients() {
+  venv .venv-clients
+  "$uv" pip sync --python .venv-clients/bin/python --require-hashes requirements/clients.txt
+  echo "$(hash_of "${clients_files[@]}") $root" >.venv-clients/.locked
+}
+
+is_trainer_current() { is_current .venv-trainer "${trainer_files[@]}" && [ ! -e .venv-trainer/.installing ]; }
+
+torch_serves() {
+  local engine=${GHOSTWRITER_LLM_CHAT_ENGINE:-}
+  [ -n "$engine" ] || engine=$(sed -n "s/^GHOSTWRITER_LLM_CHAT_ENGINE=[\"']*\([a-z_]*\).*/\1/p" .env 2>/dev/null | tail -n 1)
+  [ "$(GHOSTWRITER_LLM_CHAT_ENGINE=${engine:-auto} .venv-llm/bin/python -m deployments.llm.engines.choice 2>/dev/null)" = torch ]
+}
+
+finish() { # what is left once the parts are there
+  case " ${parts[*]} " in *" trainer "*) exit 0 ;; *" llm "*) ;; *) exit 0 ;; esac
+  if is_trainer_current; then exit 0; fi
+  [ ! -d .venv-trainer ] || touch .venv-trainer/.installing # no job starts there until it is renewed
+  if ! torch_serves; then exit 0; fi
+  exec stack/bootstrap.sh trainer
 }
 
 todo=()
@@ -119,25 +156,36 @@ for part in "${parts[@]}"; do
   case $part in
     main) is_current .venv "${main_files[@]}" || todo+=(main) ;;
     llm) is_current .venv-llm "${llm_files[@]}" || todo+=(llm) ;;
-    *) fail "unknown part: $part" "" "stack/bootstrap.sh [main] [llm]" ;;
+    trainer) is_trainer_current || todo+=(trainer) ;;
+    clients) is_current .venv-clients "${clients_files[@]}" || todo+=(clients) ;;
+    *) fail "unknown part: $part" "" "stack/bootstrap.sh [main] [llm] [trainer] [clients]" ;;
   esac
 done
-[ ${#todo[@]} -gt 0 ] || exit 0
+[ ${#todo[@]} -gt 0 ] || finish
 
 logs=$(find_logs)
 python=$(find_python) || fail "Python 3.11, 3.12 or 3.13 is needed and none was found." "" "install one, or name it: PYTHON=/path/to/python3.12 make up"
 uv=$(find_uv) || { install_uv; uv=$(find_uv); }
 export UV_LINK_MODE=${UV_LINK_MODE:-} UV_NO_PROGRESS=1
 [ -n "$UV_LINK_MODE" ] || unset UV_LINK_MODE
+needed_gb=0
+for part in "${todo[@]}"; do
+  case $part in trainer) needed_gb=$((needed_gb + 7)) ;; *) needed_gb=$((needed_gb + 2)) ;; esac
+done
 free_gb=$(df -Pk . | awk 'NR == 2 {print int($4 / 1048576)}')
-[ "$free_gb" -ge 8 ] || [ "${GHOSTWRITER_SKIP_CHECKS:-0}" != 0 ] ||
-  fail "$free_gb GB of disk is free at $root and about 8 GB is needed to install." "" "free some, or set GHOSTWRITER_SKIP_CHECKS=1 to try anyway"
+[ "$free_gb" -ge "$needed_gb" ] || [ "${GHOSTWRITER_SKIP_CHECKS:-0}" != 0 ] ||
+  fail "$free_gb GB of disk is free at $root and about $needed_gb GB is needed to install." "" "free some, or set GHOSTWRITER_SKIP_CHECKS=1 to try anyway"
 
 # Side by side: one waits for the network while the other unpacks.
 pids=()
 trap 'for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; printf "\nstopped; make up takes up where it was\n" >&2; exit 130' INT TERM
 for part in "${todo[@]}"; do
-  case $part in main) what="Python packages" ;; llm) what="the LLM server's packages (torch among them)" ;; esac
+  case $part in
+    main) what="Python packages" ;;
+    llm) what="the LLM server's packages" ;;
+    trainer) what="the trainer's packages (torch among them, some GB; fine-tuning waits for them)" ;;
+    clients) what="other people's clients, for the tests" ;;
+  esac
   say "installing $what with $(basename "$python") and $("$uv" --version | cut -d' ' -f1,2); log: $logs/install-$part.log"
   ( set -e; "install_$part" ) >"$logs/install-$part.log" 2>&1 &
   pids+=($!)
@@ -152,6 +200,8 @@ for index in "${!todo[@]}"; do
       next=$((SECONDS + 15))
     fi
   done
-  wait "${pids[$index]}" || fail "$part could not be installed." "$logs/install-$part.log" "$(advise "$logs/install-$part.log")"
+  case $part in trainer) without="; until it is, fine-tuning waits" ;; *) without="" ;; esac
+  wait "${pids[$index]}" || fail "$part could not be installed$without." "$logs/install-$part.log" "$(advise "$logs/install-$part.log")"
   say "$part installed"
 done
+finish

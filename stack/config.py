@@ -27,6 +27,11 @@ PASSED_ON = (
     "GHOSTWRITER_SERVING_TRUSTED_PROXIES",
 )  # fmt: skip
 
+# What begins so is told to our own LLM server alone: another model restarts no Airflow.
+LLM_PREFIX = "GHOSTWRITER_LLM_"
+# Where it listens is the stack's own business, a key comes from its file, what others must know is passed on to all.
+NOT_FOR_LLM = {"GHOSTWRITER_LLM_HOST", "GHOSTWRITER_LLM_PORT", "GHOSTWRITER_LLM_API_KEY", *PASSED_ON}
+
 MAX_SOCKET_PATH = 90
 OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -37,6 +42,7 @@ class StackConfig(Folders):
 
     ports: Mapping[str, int]
     overrides: Mapping[str, str] = field(default_factory=dict)
+    llm_settings: Mapping[str, str] = field(default_factory=dict)
     marquez_url: str = ""
     marquez_jar: str = ""
     weaviate_sha256: str = ""
@@ -93,6 +99,11 @@ def load_config(environ: Mapping[str, str] | None = None, root: Path = ROOT) -> 
         **vars(find_folders(values, root)),
         ports=plan_ports(values),
         overrides={key: values[key] for key in PASSED_ON if key in values},
+        llm_settings={
+            key: value
+            for key, value in values.items()
+            if key.startswith(LLM_PREFIX) and key not in NOT_FOR_LLM
+        },
         marquez_url=values.get("MARQUEZ_URL", ""),
         marquez_jar=values.get("MARQUEZ_JAR", ""),
         weaviate_sha256=values.get("WEAVIATE_SHA256", ""),

@@ -113,9 +113,10 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
         command=(str(config.root / ".venv-llm" / "bin" / "python"), "-m", "deployments.llm"),
         env={
             **common,
+            **config.llm_settings,
             "GHOSTWRITER_LLM_PORT": str(ports["LLM_PORT"]),
             "GHOSTWRITER_CACHE_DIR": str(config.cache_dir),
-            "VERSION_STAMP": hash_files(list_version_files(config, "llm", "torch")),
+            "VERSION_STAMP": hash_files(list_version_files(config, "llm", "trainer", "torch")),
         },
         probe=HttpProbe(f"http://127.0.0.1:{ports['LLM_PORT']}/ready"),
         ports={"LLM_PORT": ports["LLM_PORT"]},
@@ -123,7 +124,7 @@ def declare_all(config: StackConfig) -> tuple[Component | Unavailable, ...]:
         url=f"http://127.0.0.1:{ports['LLM_PORT']}/v1",
         password_file=config.secrets_dir / "llm_api_key",
         api_key_file=config.secrets_dir / "llm_api_key",
-        # The first start unpacks the model's weights.
+        # The first start converts the models' weights.
         start_seconds=300,
         # Answers have five seconds to end, then the trainer is stopped.
         stop_seconds=20,

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from deployments.llm.admittance import build_check
+from deployments.llm.api_page import describe_api
 from deployments.llm.engines.roles import Engines
 from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
@@ -29,11 +30,14 @@ from deployments.llm.quotas import Quotas
 from deployments.llm.request_log import log_request
 from deployments.llm.request_notes import NoteRequests
 from deployments.llm.routes.chat import chat_router
+from deployments.llm.routes.completions import completions_router
 from deployments.llm.routes.embeddings import embeddings_router
 from deployments.llm.routes.files import files_router
 from deployments.llm.routes.fine_tuning import fine_tuning_router
 from deployments.llm.routes.images import images_router
 from deployments.llm.routes.models import Model, models_router
+from deployments.llm.routes.rerank import rerank_router
+from deployments.llm.routes.responses import responses_router
 from deployments.llm.routes.tokenize import tokenize_router
 from deployments.llm.server import Running
 from deployments.llm.settings import LlmSettings
@@ -77,8 +81,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for model_id, job in jobs.fine_tuned_models().items():
-            engines.chat.register_adapter(model_id, jobs.adapter_dir(job.id))
+        for model_id, adapter in jobs.adapters().items():
+            engines.chat.register_adapter(model_id, adapter)
         threading.Thread(target=engines.load, name="loader", daemon=True).start()
         runner.start()
         # Each request that an engine works for has a thread; those that only read a file must find one too.
@@ -103,7 +107,16 @@ def create_app(
             **{model_id: Model(job.created_at, engines.chat.max_model_len) for model_id, job in tuned},
         }
 
-    app = FastAPI(title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    def delete_model(model_id: str) -> bool:
+        deleted = jobs.delete_model(model_id)
+        if deleted:
+            engines.chat.forget_adapter(model_id)
+        return deleted
+
+    app = FastAPI(
+        title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None
+    )  # they need scripts of others
+    app.openapi = describe_api(app, open_paths=("/health", "/ready"))  # type: ignore[method-assign]
     app.add_middleware(
         Admission,
         rules={
@@ -119,15 +132,20 @@ def create_app(
     app.add_middleware(NoteRequests, tell=[log_request, metrics.count_request], running=running.requests)
     install_error_handlers(app)
     for router in (
-        models_router(list_models),
+        models_router(list_models, delete_model),
         chat_router(engines.chat),
+        completions_router(engines.chat, engines.scoring, list_models),
+        responses_router(engines.chat),
         embeddings_router(engines.embedding),
         images_router(),
         files_router(files, settings.llm_max_file_bytes),
         fine_tuning_router(jobs, files, runner, engines.chat.chat_model),
     ):
         app.include_router(router, prefix="/v1")
-    app.include_router(tokenize_router(engines.chat))
+    app.include_router(tokenize_router(engines.chat, list_models))
+    # vLLM's clients ask without a version, Cohere's for the second.
+    for prefix in ("/v1", "", "/v2"):
+        app.include_router(rerank_router(engines.rerank), prefix=prefix)
 
     app.include_router(health_router(engines, jobs, runner, state, lambda: running.stopping))
 

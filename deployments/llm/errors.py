@@ -13,7 +13,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from deployments.llm.disk import DISK_FULL, DISK_FULL_MESSAGE, is_full_disk
 from deployments.llm.engines.ports import (
     ContextTooLongError,
     EngineError,
@@ -124,6 +126,15 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_engine_error(request: Request, error: EngineError) -> JSONResponse:
         return await answer_api_error(request, translate(error))
 
+    @app.exception_handler(OSError)
+    async def answer_full_disk(request: Request, error: OSError) -> JSONResponse:
+        if not is_full_disk(error):
+            raise error
+        log.error("%s %s: %s", request.method, quote(request.url.path), error)
+        return await answer_api_error(
+            request, ApiError(507, DISK_FULL_MESSAGE, code=DISK_FULL, kind="server_error")
+        )
+
     @app.exception_handler(UnreadableRecordError)
     async def answer_unreadable_record(request: Request, error: UnreadableRecordError) -> JSONResponse:
         log.error("%s %s: %s", request.method, quote(request.url.path), error)
@@ -146,10 +157,16 @@ def install_error_handlers(app: FastAPI) -> None:
             )
             return JSONResponse(failure.body, status_code=400)
         message = f"{HTTPStatus(error.status_code).phrase}: {request.method} {request.url.path}"
-        body = ApiError(error.status_code, message).body
-        return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+        headers = {"Allow": _list_methods(request)} if error.status_code == 405 else error.headers
+        return JSONResponse(ApiError(error.status_code, message).body, error.status_code, headers)
 
     @app.exception_handler(Exception)
     async def answer_unexpected_error(_: Request, error: Exception) -> JSONResponse:
         body = ApiError(500, "The server had an error; see its log.", kind="server_error").body
         return JSONResponse(body, status_code=500)
+
+
+def _list_methods(request: Request) -> str:
+    """What may be asked of a path; the framework tells the methods of its first route alone."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))

@@ -146,7 +146,10 @@ class GuardedChat(_Guard, ChatEngine):
     def __init__(self, engine: ChatEngine, floor: Floor, metrics: Metrics) -> None:
         super().__init__(engine)
         self._engine, self._floor, self._metrics = engine, floor, metrics
-        self.chat_model = engine.chat_model
+
+    @property
+    def chat_model(self) -> str:  # type: ignore[override]
+        return self._engine.chat_model
 
     @property
     def max_model_len(self) -> int:
@@ -227,7 +230,7 @@ class GuardedEmbedding(_Guard, EmbeddingEngine):
     def embed(self, model: str, inputs: Sequence[str | Tokens]) -> Embeddings:
         # Those of about one length together: a batch is as slow as its longest text.
         order = sorted(range(len(inputs)), key=lambda place: len(inputs[place]), reverse=True)
-        vectors: list[list[float]] = [[]] * len(inputs)
+        vectors: list[Sequence[float]] = [[]] * len(inputs)
         tokens = 0
         with _bounded(self._floor) as (work, reason):
             for places in _split(order):
@@ -249,13 +252,13 @@ class GuardedRerank(_Guard, RerankEngine):
         self._engine, self._floor, self._metrics = engine, floor, metrics
         self.rerank_model = engine.rerank_model
 
-    def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+    def rerank(self, query: str, documents: Sequence[str], max_document_tokens: int | None = None) -> Ranking:
         logits: list[float] = []
         tokens = 0
         with _bounded(self._floor) as (work, reason):
             for some in _split(documents):
                 reason.check()
-                ranking = self._engine.rerank(query, some)
+                ranking = self._engine.rerank(query, some, max_document_tokens)
                 logits += ranking.logits
                 tokens += ranking.prompt_tokens
                 self._metrics.reranked_pairs.labels(self.rerank_model, _key(work)).inc(len(some))

@@ -6,14 +6,14 @@ It knows no engine and no route.
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class LlmSettings(BaseSettings):
     """Every setting is an environment variable `GHOSTWRITER_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix="GHOSTWRITER_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="GHOSTWRITER_", extra="ignore", populate_by_name=True)
 
     llm_host: str = "127.0.0.1"
     llm_port: int = Field(default=8000, ge=1, le=65535)
@@ -21,16 +21,28 @@ class LlmSettings(BaseSettings):
     llm_chat_engine: Literal["auto", "llama_cpp", "torch"] = "auto"
     llm_embedding_engine: Literal["onnx", "torch"] = "onnx"
     # Empty: the weights of the installed package. Else a hub id or a folder in Hugging Face's format, or a GGUF file.
-    llm_base_model: str = ""
-    llm_embedding_model: str = ""
+    # The second names are those of version 0.1.
+    llm_base_model: str = Field(
+        default="",
+        validation_alias=AliasChoices("GHOSTWRITER_LLM_BASE_MODEL", "GHOSTWRITER_LLM_CHAT_WEIGHTS"),
+    )
+    llm_embedding_model: str = Field(
+        default="",
+        validation_alias=AliasChoices("GHOSTWRITER_LLM_EMBEDDING_MODEL", "GHOSTWRITER_LLM_EMBEDDING_WEIGHTS"),
+    )
+    llm_base_model_sha256: str = ""
     llm_rerank_model: str = ""
+    # SHA-256 of the weight file that the setting above names; empty: whatever is there.
+    llm_embedding_model_sha256: str = ""
+    llm_rerank_model_sha256: str = ""
     cache_dir: Path = Path("~/.cache/ghostwriter")
     llm_threads: int = Field(default=0, ge=0, description="CPU threads for answers; 0: half the cores")
     llm_trainer_threads: int = Field(
         default=0, ge=0, description="CPU threads of a job; 0: all cores but one"
     )
-    llm_max_batch: int = Field(default=16, ge=1, description="generations that run at once")
-    # The bundled model's cache takes 45 KiB a token in float32: 1.5 GB.
+    # Each takes 46 MB for the bundled model on llama.cpp (2048 tokens of cache).
+    llm_max_batch: int = Field(default=4, ge=1, description="generations that run at once")
+    # On torch, where the bundled model's cache takes 45 KiB a token in float32: 1.5 GB.
     llm_max_batch_tokens: int = Field(
         default=32_768, ge=1, description="prompts, answers and padding of the generations that run at once"
     )

@@ -19,7 +19,9 @@ def describe_invalid(errors: Sequence[Mapping[str, Any]], body: Any) -> Invalid:
     """The first of pydantic's errors; of those about one value that may be of several types, the one that goes
     deepest, as there the caller was nearest to what is wanted. Locations begin with "body", "query" or "path"."""
     paths = [_find_path(error, body) for error in errors]
-    near = [index for index, path in enumerate(paths) if path[: len(paths[0])] == paths[0]]
+    # A thing of an unknown type lacks what those of a known one have; its type is to be told.
+    first = next((path for path in paths if path == [*paths[0][:-1], "type"]), paths[0])
+    near = [index for index, path in enumerate(paths) if path[: len(first)] == first]
     chosen = max(near, key=lambda index: len(paths[index]))
     return _word(errors[chosen], ".".join(paths[chosen]))
 

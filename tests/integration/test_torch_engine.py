@@ -1,4 +1,4 @@
-"""The torch engine keeps the engine's contract, over tiny models in the LLM server's own environment."""
+"""The torch engine keeps the engine's contract, over tiny models in the environment of torch."""
 
 import json
 import subprocess
@@ -9,13 +9,13 @@ import pytest
 from tests.unit.llm.engine_contract import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
-LLM_PYTHON = ROOT / ".venv-llm" / "bin" / "python"
+TRAINER_PYTHON = ROOT / ".venv-trainer" / "bin" / "python"
 
 
-@pytest.mark.skipif(not LLM_PYTHON.exists(), reason="no .venv-llm: `make install` makes it")
+@pytest.mark.skipif(not TRAINER_PYTHON.exists(), reason="no .venv-trainer")
 def test_torch_over_tiny_models(tmp_path: Path) -> None:
     done = subprocess.run(
-        [LLM_PYTHON, "-m", "tests.unit.llm.torch_engine_checks", tmp_path],
+        [TRAINER_PYTHON, "-m", "tests.unit.llm.torch_engine_checks", tmp_path],
         cwd=ROOT,
         capture_output=True,
         text=True,

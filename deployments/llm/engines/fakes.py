@@ -256,8 +256,9 @@ class FakeRerankEngine(_Loading, RerankEngine):
         super().__init__(True, None)
         self.rerank_model = contracts.LOCAL_RERANK_MODEL
 
-    def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
+    def rerank(self, query: str, documents: Sequence[str], max_document_tokens: int | None = None) -> Ranking:
         self.check_ready()
+        documents = [" ".join(document.split()[:max_document_tokens]) for document in documents]
         wanted = set(query.lower().split())
         logits = [len(wanted & set(document.lower().split())) - 0.5 for document in documents]
         return Ranking(logits, sum(len(f"{query} {document}".split()) for document in documents))
@@ -276,4 +277,6 @@ def _least(schema: Mapping[str, Any]) -> Any:
     if kind == "object":
         properties = schema.get("properties", {})
         return {name: _least(properties[name]) for name in schema.get("required", []) if name in properties}
-    return {"array": [], "string": "", "integer": 0, "number": 0, "boolean": False}.get(kind)
+    if kind == "array":
+        return [_least(schema.get("items", {})) for _ in range(schema.get("minItems", 0))]
+    return {"string": "", "integer": 0, "number": 0, "boolean": False}.get(kind)

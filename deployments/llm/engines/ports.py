@@ -204,9 +204,9 @@ class EmbeddingModel:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Normalised vectors, one per text, and the tokens read."""
+    """Normalised vectors, one per text, and the tokens read. A vector may be an array, which takes less memory."""
 
-    vectors: list[list[float]]
+    vectors: Sequence[Sequence[float]]
     prompt_tokens: int
 
 
@@ -240,5 +240,6 @@ class RerankEngine(Engine):
     rerank_model: str
 
     @abstractmethod
-    def rerank(self, query: str, documents: Sequence[str]) -> Ranking:
-        """How well each document answers the query; what is too long is cut from the document. Raises NotReadyError."""
+    def rerank(self, query: str, documents: Sequence[str], max_document_tokens: int | None = None) -> Ranking:
+        """How well each document answers the query; what is too long is cut from the document, and from a query that
+        would leave it less than half. `max_document_tokens` cuts documents sooner. Blocks. Raises NotReadyError."""

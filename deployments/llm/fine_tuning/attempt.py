@@ -5,11 +5,12 @@ It knows no job store. The note is there while the attempt is open, so what a de
 
 import logging
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 import psutil
@@ -21,6 +22,8 @@ from deployments.llm.uploads import write_durably
 log = logging.getLogger(__name__)
 
 _NOTE: Final = "process.json"
+_POLITE_SECONDS: Final = 1.0
+"""Who cancels or pauses may expect the trainer to be gone within two seconds."""
 _STOP_SECONDS: Final = 5.0
 
 
@@ -30,11 +33,18 @@ class _Note(BaseModel):
     run_id: str | None = None
 
 
-class Attempt:
-    """A trainer that was started; `run_id` is a UUID of its own."""
+class Leftover(NamedTuple):
+    """An attempt that a dead server left: its lineage run, and when it began, in Unix seconds."""
 
-    def __init__(self, job_id: str, process: subprocess.Popen[bytes]) -> None:
-        self.job_id, self.run_id = job_id, str(uuid4())
+    run_id: str | None
+    began: float
+
+
+class Attempt:
+    """A trainer that was started; `run_id` is a UUID of its own. `step` is that of the checkpoint it began at."""
+
+    def __init__(self, job_id: str, process: subprocess.Popen[bytes], step: int | None) -> None:
+        self.job_id, self.run_id, self.step = job_id, str(uuid4()), step
         self._process, self._started = process, time.monotonic()
 
     @property
@@ -53,19 +63,24 @@ class Attempt:
         return time.monotonic() - self._started
 
     def end(self) -> None:
-        """Ends the process, politely first."""
+        """Ends the process, politely first; where it does not listen, with all that it started."""
         if self.exit_code is not None:
             return
         self._process.terminate()
         try:
-            self._process.wait(_STOP_SECONDS)
+            self._process.wait(_POLITE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)  # it leads a session of its own
             self._process.wait(_STOP_SECONDS)
 
 
 def start_attempt(
-    job_id: str, directory: Path, command: Sequence[str], environment: Mapping[str, str] | None, nice: int
+    job_id: str,
+    directory: Path,
+    command: Sequence[str],
+    environment: Mapping[str, str] | None,
+    nice: int,
+    step: int | None,
 ) -> Attempt:
     """Starts the trainer on a job's folder and leaves the note there. Raises OSError or psutil.Error."""
     with (directory / "trainer.log").open("ab") as output:
@@ -77,7 +92,7 @@ def start_attempt(
             env=environment,
             start_new_session=True,
         )
-    attempt = Attempt(job_id, process)
+    attempt = Attempt(job_id, process, step)
     try:
         known = psutil.Process(process.pid)
         note = _Note(pid=process.pid, create_time=known.create_time(), run_id=attempt.run_id)
@@ -92,8 +107,8 @@ def start_attempt(
     return attempt
 
 
-def end_leftover(directory: Path) -> str | None:
-    """Ends the attempt that a dead server left open; its run id, or None where there is none.
+def end_leftover(directory: Path) -> Leftover | None:
+    """Ends the attempt that a dead server left open; None where there is none.
 
     A note that can't be read is set aside; its trainer ends itself when it sees that its server is gone.
     """
@@ -115,7 +130,7 @@ def end_leftover(directory: Path) -> str | None:
             process.wait(_STOP_SECONDS)
     except psutil.Error:
         pass
-    return note.run_id
+    return Leftover(note.run_id, note.create_time)
 
 
 def forget_attempt(directory: Path) -> None:

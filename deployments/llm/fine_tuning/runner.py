@@ -1,43 +1,47 @@
-"""Takes jobs from validation to their end, one at a time, each in a process of its own.
+"""Takes jobs to their end, one at a time, each in a process of its own.
 
 It knows no torch and no HTTP; the process it starts does the training.
 """
 
 import logging
-import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import psutil
 
 from deployments.llm.engines.ports import ChatEngine
-from deployments.llm.fine_tuning.attempt import (
-    Attempt,
-    end_leftover,
-    forget_attempt,
-    start_attempt,
-)
-from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
-from deployments.llm.fine_tuning.job import ATTEMPT_STARTED, Job, JobFailure, TrainingResult
+from deployments.llm.fine_tuning.attempt import Attempt, end_leftover, forget_attempt, start_attempt
+from deployments.llm.fine_tuning.checkpoints import CheckpointWatch
+from deployments.llm.fine_tuning.endings import finish_job
+from deployments.llm.fine_tuning.events import append_event, last_written
+from deployments.llm.fine_tuning.folder import RESULT_FILE
+from deployments.llm.fine_tuning.job import ATTEMPT_RESUMED, ATTEMPT_STARTED, JobFailure
 from deployments.llm.fine_tuning.lineage import Emit, EventType
-from deployments.llm.fine_tuning.store import JobStore, append_event
-from deployments.llm.records import UnreadableRecordError, read_record
-from deployments.llm.uploads import FileStore, write_durably
+from deployments.llm.fine_tuning.loop import Loop
+from deployments.llm.fine_tuning.outcome import (
+    drop_trainer_state,
+)
+from deployments.llm.fine_tuning.record import JobRecord
+from deployments.llm.fine_tuning.store import JobStore
+from deployments.llm.fine_tuning.transitions import fail_job, fail_job_by, note_attempt, requeue_job
+from deployments.llm.fine_tuning.validator import JobValidator
+from deployments.llm.uploads import FileStore
 
 log = logging.getLogger(__name__)
 
-RESULT_FILE: Final = "result.json"
-METRICS_FILE: Final = "metrics.csv"
-TRAIN_FILE: Final = "train.jsonl"
-VALIDATION_FILE: Final = "validation.jsonl"
 _TICK: Final = 0.25
-_JOIN_SECONDS: Final = 15.0
+_IDLE: Final = 2.0
+_JOIN_SECONDS: Final = 7.0
 _RUN_ENDS: Final[dict[str, EventType]] = {"succeeded": "COMPLETE", "failed": "FAIL"}
 
 
 class JobRunner:
-    """One background thread. `command` starts the trainer; the job's folder is added to it."""
+    """A background thread, beside that of the validator: no job waits for another's long file.
+
+    `command` starts the trainer; the job's folder is added to it. `timeout` is in seconds of training: pauses and the
+    time in the queue don't count. While `find_obstacle` says why no trainer can be started, jobs stay queued, with that
+    in their events.
+    """
 
     def __init__(
         self,
@@ -50,180 +54,122 @@ class JobRunner:
         emit: Emit,
         nice: int = 0,
         timeout: float = 6 * 3600,
+        find_obstacle: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._store, self._files, self._engine = store, files, engine
         self._command, self._environment, self._emit = list(command), environment, emit
         self._nice, self._timeout = nice, timeout
-        self._wake, self._stopping = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="job-runner", daemon=True)
-        self._attempt: Attempt | None = None
+        self._find_obstacle = find_obstacle
+        self._told_to_wait: set[str] = set()
+        self._loop = Loop("job-runner", self._train_next)
+        self._validator = JobValidator(store, files, engine, on_queued=self._loop.wake)
+        self._attempt: tuple[Attempt, CheckpointWatch] | None = None
 
     def start(self) -> None:
         """Puts back what a dead server left behind, then works in the background."""
         for job in self._store.list():
             directory = self._store.job_dir(job.id)
-            run_id = end_leftover(directory)
-            if run_id:
-                self._emit(_RUN_ENDS.get(job.status, "ABORT"), run_id, job)
+            leftover = end_leftover(directory)
+            if leftover is not None:
+                # The last event is the last that is known of it.
+                note_attempt(self._store, job.id, max(0.0, (last_written(directory) or 0) - leftover.began))
+                if leftover.run_id:
+                    self._emit(_RUN_ENDS.get(job.status, "ABORT"), leftover.run_id, job)
             if job.status == "running":
-                log.warning("Job %s was running when the server ended; it starts again", job.id)
-                self._requeue(job, "The server was restarted; the job starts again")
+                log.warning("Job %s was running when the server ended; it goes on", job.id)
+                requeue_job(self._store, job.id, "The server was restarted; the job goes on")
             forget_attempt(directory)
-        self._thread.start()
+        self._validator.loop.start()
+        self._loop.start()
 
     def wake(self) -> None:
         """Looks at the jobs now rather than at the next tick."""
-        self._wake.set()
+        self._validator.loop.wake()
+        self._loop.wake()
 
     @property
     def alive(self) -> bool:
         """Whether jobs are worked on."""
-        return self._thread.is_alive()
+        return self._loop.alive and self._validator.loop.alive
 
     def stop(self) -> None:
-        """Ends the thread and the trainer; a running job starts again with the next server."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_SECONDS)
+        """Ends the threads and the trainer; a running job goes on with the next server."""
+        self._validator.loop.stop(_JOIN_SECONDS)
+        self._loop.stop(_JOIN_SECONDS)
         if self._attempt is not None:
-            self._watch(self._attempt)  # it may have ended, or been cancelled, since the last look
+            self._watch(*self._attempt)  # it may have ended, or been cancelled, since the last look
         if self._attempt is not None:
-            job = self._store.get(self._attempt.job_id)
-            self._close(self._attempt)
-            if job is not None:
-                self._requeue(job, "The server was stopped; the job starts again with the next one")
+            attempt, watch = self._attempt
+            self._close(attempt, watch)
+            requeue_job(
+                self._store, attempt.job_id, "The server was stopped; the job goes on with the next one"
+            )
 
-    def _requeue(self, job: Job, reason: str) -> None:
-        if self._store.change(job.id, status="queued"):
-            append_event(self._store.job_dir(job.id), reason, level="warn")
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._tick()
-            except Exception:
-                log.exception("The job runner met an error; it goes on")
-                time.sleep(1)
-            self._wake.wait(_TICK if self._attempt else 2.0)
-            self._wake.clear()
-
-    def _tick(self) -> None:
-        for job in self._store.list()[::-1]:
-            if job.status == "validating_files":
-                try:
-                    self._validate(job)
-                except Exception as error:
-                    self._fail_unexpectedly(job, error)
+    def _train_next(self) -> float:
+        self._store.save()
         if self._attempt is not None:
-            self._watch(self._attempt)
+            self._watch(*self._attempt)
         if self._attempt is None:
             queued = next((job for job in self._store.list()[::-1] if job.status == "queued"), None)
-            if queued:
+            if queued and not self._is_held_up(queued):
                 self._begin(queued)
+        return _TICK if self._attempt else _IDLE
 
-    def _validate(self, job: Job) -> None:
-        directory = self._store.job_dir(job.id)
-        append_event(directory, f"Validating training file: {job.training_file}")
-        for param, file_id, name in (
-            ("training_file", job.training_file, TRAIN_FILE),
-            ("validation_file", job.validation_file, VALIDATION_FILE),
-        ):
-            if file_id is None:
-                continue
-            try:
-                # A copy: the job must not change or break when the upload is deleted.
-                content = self._files.content_path(file_id).read_bytes()
-                count = len(read_examples(content))
-            except (BadExampleError, OSError) as error:
-                reason = (
-                    str(error) if isinstance(error, BadExampleError) else "the file is gone; upload it again."
-                )
-                self._fail(
-                    job, JobFailure(code=f"invalid_{param}", message=f"{param}: {reason}", param=param)
-                )
-                return
-            write_durably(directory / name, content)
-            append_event(directory, f"{param}: {count} examples")
-        if self._store.change(job.id, status="queued"):
-            append_event(directory, "Files validated, moving job to queued state")
+    def _is_held_up(self, job: JobRecord) -> bool:
+        obstacle = self._find_obstacle()
+        if obstacle and job.id not in self._told_to_wait:
+            self._told_to_wait.add(job.id)
+            append_event(self._store.job_dir(job.id), f"The job waits: {obstacle}", level="warn")
+            log.warning("Job %s waits: %s", job.id, obstacle)
+        return obstacle is not None
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: JobRecord) -> None:
         directory = self._store.job_dir(job.id)
-        (directory / RESULT_FILE).unlink(missing_ok=True)
-        if self._store.change(job.id, status="running") is None:
+        watch = CheckpointWatch(self._store, self._engine, job)
+        if self._store.change(job.id, expected={"queued"}, status="running") is None:
             return
         try:
-            attempt = start_attempt(job.id, directory, self._command, self._environment, self._nice)
+            (directory / RESULT_FILE).unlink(missing_ok=True)
+            resumed = f"{ATTEMPT_RESUMED} {watch.step}"
+            append_event(directory, ATTEMPT_STARTED if watch.step is None else resumed)
+            attempt = start_attempt(
+                job.id, directory, self._command, self._environment, self._nice, watch.step
+            )
         except (OSError, psutil.Error) as error:
-            self._fail_unexpectedly(job, error)
+            fail_job_by(self._store, job.id, error)
             return
-        self._attempt = attempt
+        self._attempt = attempt, watch
         self._emit("START", attempt.run_id, job)
-        append_event(directory, ATTEMPT_STARTED)
         log.info("Job %s started as process %d", job.id, attempt.pid)
 
-    def _watch(self, attempt: Attempt) -> None:
+    def _watch(self, attempt: Attempt, watch: CheckpointWatch) -> None:
         job = self._store.get(attempt.job_id)
         assert job is not None
-        if not job.ended:  # else it was cancelled
-            exit_code = attempt.exit_code
-            if exit_code is not None:
+        watch.look()
+        if job.status == "running":  # else it was cancelled or paused
+            if attempt.exit_code is not None:
+                watch.look()  # it may have left one since
                 try:
-                    self._finish(job, exit_code, attempt.seconds)
+                    finish_job(self._store, self._files, self._engine, job, attempt, watch.step)
                 except Exception as error:
-                    self._fail_unexpectedly(job, error)
-            elif attempt.seconds > self._timeout:
-                message = f"The job ran longer than {self._timeout:.0f} s."
-                self._fail(job, JobFailure(code="timeout", message=message))
+                    fail_job_by(self._store, job.id, error)
+            elif job.server.seconds + attempt.seconds > self._timeout:
+                message = f"The job trained longer than {self._timeout:.0f} s."
+                fail_job(self._store, job.id, JobFailure(code="timeout", message=message))
             else:
                 return
-        self._close(attempt)
+        self._close(attempt, watch)
 
-    def _close(self, attempt: Attempt) -> None:
+    def _close(self, attempt: Attempt, watch: CheckpointWatch) -> None:
         """Ends the attempt: its process, and its lineage run by what became of the job."""
+        attempt.end()
+        watch.look()
+        note_attempt(self._store, attempt.job_id, attempt.seconds)
         job = self._store.get(attempt.job_id)
         assert job is not None
-        attempt.end()
-        self._emit(_RUN_ENDS.get(job.status, "ABORT"), attempt.run_id, job)
-        forget_attempt(self._store.job_dir(job.id))
-        self._attempt = None
-
-    def _finish(self, job: Job, exit_code: int, seconds: float) -> None:
         directory = self._store.job_dir(job.id)
-        try:
-            result = read_record(directory / RESULT_FILE, TrainingResult) or TrainingResult()
-        except UnreadableRecordError as error:
-            log.error("Job %s left no result: %s", job.id, error)
-            result = TrainingResult()
-        if exit_code != 0 or result.error or result.trained_tokens is None:
-            message = result.error or f"The trainer ended with code {exit_code}; see trainer.log."
-            self._fail(job, JobFailure(code="training_failed", message=message))
-            return
-        with (directory / METRICS_FILE).open("rb") as table:
-            metrics = self._files.add(table, f"{job.id}_metrics.csv", "fine-tune-results")
-        # Known to the engine before the job says so: who sees "succeeded" can ask the model at once.
-        self._engine.register_adapter(job.model_id, self._store.adapter_dir(job.id))
-        done = self._store.change(
-            job.id,
-            status="succeeded",
-            fine_tuned_model=job.model_id,
-            trained_tokens=result.trained_tokens,
-            result_files=[metrics.id],
-        )
-        if done is None:  # cancelled at the last moment: there is no such model
-            self._engine.forget_adapter(job.model_id)
-            self._files.delete(metrics.id)
-            return
-        log.info("Job %s succeeded in %.0f s", job.id, seconds)
-        append_event(directory, f"New fine-tuned model created: {job.model_id}")
-        append_event(directory, "The job has successfully completed")
-
-    def _fail(self, job: Job, failure: JobFailure) -> None:
-        if self._store.change(job.id, status="failed", error=failure):
-            append_event(self._store.job_dir(job.id), failure.message, level="error")
-            log.error("Job %s failed: %s", job.id, failure.message)
-
-    def _fail_unexpectedly(self, job: Job, error: Exception) -> None:
-        log.error("Job %s met an error of the server", job.id, exc_info=error)
-        self._fail(job, JobFailure(code="server_error", message=f"{type(error).__name__}: {error}"))
+        self._emit(_RUN_ENDS.get(job.status, "ABORT"), attempt.run_id, job)
+        if job.ended:
+            drop_trainer_state(directory)
+        forget_attempt(directory)
+        self._attempt = None

@@ -1,28 +1,32 @@
-"""Jobs on disk: one folder each, the job as an atomic JSON file, its events as appended lines.
+"""Jobs on disk: one folder each, the job as an atomic JSON file, its events and checkpoints beside it.
 
-It knows no process and no HTTP; server and trainer share it.
+It knows no process and no HTTP.
 """
 
 import logging
 import re
+import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import uuid4
 
-from pydantic import ValidationError
-
-from deployments.llm.fine_tuning.job import Event, Job
+from deployments.llm.disk import is_full_disk
+from deployments.llm.fine_tuning.events import append_event, read_events
+from deployments.llm.fine_tuning.folder import ADAPTER_FOLDER, checkpoint_dir, read_checkpoints
+from deployments.llm.fine_tuning.job import Event, Job, Status
+from deployments.llm.fine_tuning.record import JobRecord
 from deployments.llm.records import UnreadableRecordError, read_record
 from deployments.llm.uploads import write_durably
+
+__all__ = ["JobStore", "append_event", "read_events"]
 
 log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"ftjob-[0-9a-f]{8,64}")
-_EVENTS: Final = "events.jsonl"
 
 
 class JobStore:
@@ -34,12 +38,13 @@ class JobStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.RLock()
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, JobRecord] = {}
+        self._unsaved: set[str] = set()
         self.unreadable: dict[str, UnreadableRecordError] = {}
         for path in sorted(directory.glob("ftjob-*/job.json")):
             name = path.parent.name
             try:
-                job = read_record(path, Job, name if _ID.fullmatch(name) else "")
+                job = read_record(path, JobRecord, name if _ID.fullmatch(name) else "")
             except UnreadableRecordError as error:
                 log.error("A fine-tuning job is left out: %s", error)
                 self.unreadable[name] = error
@@ -47,54 +52,131 @@ class JobStore:
             if job is not None:
                 self._jobs[job.id] = job
 
-    def create(self, **fields: Any) -> Job:
-        """A new job, on disk before this returns."""
-        job = Job(id=f"ftjob-{uuid4().hex[:24]}", created_at=int(time.time()), **fields)
+    def create(self, **fields: Any) -> JobRecord:
+        """A new job, on disk before this returns; where the fields' `server` has a key that a job has, that job."""
+        job = JobRecord(id=f"ftjob-{uuid4().hex[:24]}", created_at=int(time.time()), **fields)
         with self._lock:
-            self.job_dir(job.id).mkdir(parents=True, mode=0o700)
-            append_event(self.job_dir(job.id), "Created fine-tuning job")
-            self._write(job)
+            if job.server.key is not None and (known := self.find_request(job.server.key)):
+                return known
+            directory = self.job_dir(job.id)
+            try:
+                directory.mkdir(parents=True, mode=0o700)
+                append_event(directory, "Created fine-tuning job")
+                self._write(job)
+            except BaseException:
+                shutil.rmtree(directory, ignore_errors=True)
+                raise
         return job
 
-    def get(self, job_id: str) -> Job | None:
+    def find_request(self, key: str) -> JobRecord | None:
+        """The job that a request with this Idempotency-Key made, or None.
+
+        Raises UnreadableRecordError where it may be one that can't be read.
+        """
+        with self._lock:
+            found = next((job for job in self._jobs.values() if job.server.key == key), None)
+        if found is None:
+            self._check_readable()
+        return found
+
+    def get(self, job_id: str) -> JobRecord | None:
         """The job, or None. Raises UnreadableRecordError."""
         if job_id in self.unreadable:
             raise self.unreadable[job_id]
         return self._jobs.get(job_id)
 
-    def list_all(self) -> "list[Job]":
+    def list_all(self) -> "list[JobRecord]":
         """All jobs, newest first. Raises UnreadableRecordError while any can't be read: a list that lacks one would
-        make whoever looks for theirs order, and pay for, another. A folder whose name is no job's is not ours."""
-        for name, error in self.unreadable.items():
-            if _ID.fullmatch(name):
-                raise error
+        make whoever looks for theirs order, and pay for, another."""
+        self._check_readable()
         return self.list()
 
-    def list(self) -> "list[Job]":
+    def _check_readable(self) -> None:
+        for name, error in self.unreadable.items():
+            if _ID.fullmatch(name):  # a folder whose name is no job's is not ours
+                raise error
+
+    def list(self) -> "list[JobRecord]":
         """The jobs that can be read, newest first."""
         with self._lock:
             jobs = list(self._jobs.values())
         return sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
 
-    def change(self, job_id: str, **fields: Any) -> Job | None:
-        """Changes a job and returns it; None, and no change, when its status was final already."""
+    def change(
+        self, job_id: str, *, expected: Collection[Status] | None = None, **fields: Any
+    ) -> JobRecord | None:
+        """Changes a job and returns it; None, and no change, when its status was final or not as expected.
+
+        On a full disk the change holds in memory, and `save` brings it to disk once there is room.
+        """
         with self._lock:
             job = self._jobs[job_id]
-            if job.ended:
+            if job.ended or (expected is not None and job.status not in expected):
                 return None
             changed = job.model_copy(update=fields)
             if changed.ended:
                 changed.finished_at = int(time.time())
-            self._write(changed)
+            try:
+                self._write(changed)
+            except OSError as error:
+                if not is_full_disk(error):
+                    raise
+                log.error("The disk is full; that %s is %s is kept in memory", job_id, changed.status)
+                self._jobs[job_id] = changed
+                self._unsaved.add(job_id)
             return changed
+
+    def save(self) -> None:
+        """Writes what a full disk kept from being written; what still can't be is left for the next time."""
+        with self._lock:
+            for job_id in sorted(self._unsaved):
+                try:
+                    self._write(self._jobs[job_id])
+                except OSError as error:
+                    if not is_full_disk(error):
+                        raise
+                    return
+                log.info("%s is on disk again", job_id)
 
     def events(self, job_id: str) -> Sequence[Event]:
         """The job's events, newest first."""
         return read_events(self.job_dir(job_id))[::-1]
 
     def fine_tuned_models(self) -> dict[str, Job]:
-        """Servable models by id, oldest first."""
-        return {job.fine_tuned_model: job for job in reversed(self.list()) if job.fine_tuned_model}
+        """Servable models by id, oldest job first, its checkpoints before its own."""
+        return {model_id: job for model_id, (job, _) in self._find_models().items()}
+
+    def adapters(self) -> dict[str, Path]:
+        """Where the adapters of the servable models are."""
+        return {model_id: directory for model_id, (_, directory) in self._find_models().items()}
+
+    def delete_model(self, model_id: str) -> bool:
+        """Removes the adapter of a fine-tuned model or checkpoint; False when there was none. The job stays."""
+        directory = self.adapters().get(model_id)
+        if directory is None:
+            return False
+        # Renamed first: a kill halfway leaves nothing that looks like an adapter.
+        gone = directory.with_name(f".{directory.name}.{uuid4().hex[:8]}")
+        try:
+            directory.rename(gone)
+        except FileNotFoundError:  # another request was faster
+            return False
+        shutil.rmtree(gone)
+        return True
+
+    def _find_models(self) -> dict[str, tuple[JobRecord, Path]]:
+        found: dict[str, tuple[JobRecord, Path]] = {}
+        for job in reversed(self.list()):
+            folder = self.job_dir(job.id)
+            for checkpoint in read_checkpoints(folder):
+                if checkpoint.epoch is not None:
+                    found[job.name_checkpoint(checkpoint.step)] = (
+                        job,
+                        checkpoint_dir(folder, checkpoint.step),
+                    )
+            if job.fine_tuned_model and self.adapter_dir(job.id).is_dir():
+                found[job.fine_tuned_model] = (job, self.adapter_dir(job.id))
+        return found
 
     def count_by_status(self) -> dict[str, int]:
         """How many jobs there are in each status."""
@@ -108,45 +190,9 @@ class JobStore:
 
     def adapter_dir(self, job_id: str) -> Path:
         """Where the job's adapter is once it has succeeded."""
-        return self.job_dir(job_id) / "adapter"
+        return self.job_dir(job_id) / ADAPTER_FOLDER
 
-    def _write(self, job: Job) -> None:
+    def _write(self, job: JobRecord) -> None:
         write_durably(self.job_dir(job.id) / "job.json", job.model_dump_json(indent=1).encode())
         self._jobs[job.id] = job
-
-
-def append_event(
-    job_dir: Path,
-    message: str,
-    *,
-    level: Literal["info", "warn", "error"] = "info",
-    data: dict[str, Any] | None = None,
-    now: Callable[[], float] = time.time,
-) -> None:
-    """Appends one event; safe from several processes, as one line is one write."""
-    event = Event(
-        id=f"ftevent-{uuid4().hex[:24]}",
-        created_at=int(now()),
-        level=level,
-        message=message,
-        type="metrics" if data else "message",
-        data=data or {},
-    )
-    path = job_dir / _EVENTS
-    with path.open("ab", buffering=0) as stream:
-        stream.write(event.model_dump_json().encode() + b"\n")
-
-
-def read_events(job_dir: Path) -> list[Event]:
-    """All events in order; a line torn by a kill, or damaged since, is left out."""
-    try:
-        lines = (job_dir / _EVENTS).read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    events = []
-    for line in lines:
-        try:
-            events.append(Event.model_validate_json(line))
-        except ValidationError:
-            continue
-    return events
+        self._unsaved.discard(job.id)

@@ -4,56 +4,143 @@ It knows no model: the engine computes the vectors.
 """
 
 import base64
-import struct
-from typing import Annotated, Any, Literal
+import json
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import Field, PlainValidator
 from starlette.concurrency import run_in_threadpool
 
-from deployments.llm.engines.ports import EmbeddingEngine
+from deployments.llm.engines.ports import EmbeddingEngine, EmbeddingModel, Embeddings
 from deployments.llm.errors import ApiError, model_not_found
+from deployments.llm.routes.strict_body import StrictBody, refuse
 
-Text = Annotated[str, Field(min_length=1)]
+_MOST_INPUTS: Final = 2048
+_AT_ONCE: Final = 256
+"""Inputs computed before the client is looked for, and vectors written before they are sent."""
+
+Input = str | list[int]
+OneOrMore = str | list[str] | list[int] | list[list[int]]
 
 
-class EmbeddingsBody(BaseModel):
-    """OpenAI's request body; token arrays are not supported."""
+def split_input(given: Any) -> list[Input]:
+    """The texts and token lists that `input` holds: one or a list of either. Raises pydantic's error, in words."""
+    tokens = isinstance(given, list) and bool(given) and all(type(one) is int for one in given)
+    inputs = given if isinstance(given, list) and not tokens else [given]
+    if not inputs:
+        raise refuse("'input' is an empty list: send a text or a list of texts.")
+    if len(inputs) > _MOST_INPUTS:
+        raise refuse(f"'input' has {len(inputs)} elements; at most {_MOST_INPUTS} are embedded at once.")
+    for index, one in enumerate(inputs):
+        if reason := _find_fault(one):
+            raise refuse(f"'input'{f'[{index}]' if inputs is given else ''} {reason}.")
+    return inputs
+
+
+def _find_fault(one: Any) -> str | None:
+    if not one and isinstance(one, (str, list)):
+        return "is empty: leave it out"
+    if isinstance(one, str):
+        try:
+            one.encode()
+        except UnicodeEncodeError:
+            return "holds half a surrogate pair, which is no character"
+        return None
+    if isinstance(one, list):
+        return (
+            None
+            if all(type(token) is int for token in one)
+            else "holds something that is not a token's number"
+        )
+    return "is neither a text nor a list of tokens"
+
+
+class EmbeddingsBody(StrictBody):
+    """OpenAI's request body. What is longer than the model reads is cut; `user` is taken and kept nowhere."""
 
     model: str
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=2048)]
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
+    input: Annotated[list[Input], PlainValidator(split_input, json_schema_input_type=OneOrMore)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(default=None, ge=1)
+    user: str | None = None
 
 
 def embeddings_router(engine: EmbeddingEngine) -> APIRouter:
     """The embeddings route over an engine."""
     router = APIRouter()
 
-    @router.post("/embeddings")
-    async def create_embeddings(body: EmbeddingsBody) -> dict[str, Any]:
+    @router.post("/embeddings", response_model=None)
+    async def create_embeddings(body: EmbeddingsBody, request: Request) -> Response:
         if body.model not in engine.models:
             raise model_not_found(body.model)
-        texts = [body.input] if isinstance(body.input, str) else body.input
-        result = await run_in_threadpool(engine.embed, body.model, texts)
-        if body.dimensions not in (None, len(result.vectors[0])):
-            raise ApiError(
-                400,
-                f"This model has {len(result.vectors[0])} dimensions; leave `dimensions` out.",
-                param="dimensions",
-            )
-        data = [
-            {"object": "embedding", "index": index, "embedding": _encode(vector, body.encoding_format)}
-            for index, vector in enumerate(result.vectors)
-        ]
-        usage = {"prompt_tokens": result.prompt_tokens, "total_tokens": result.prompt_tokens}
-        return {"object": "list", "data": data, "model": body.model, "usage": usage}
+        check_dimensions(engine.models[body.model], body.dimensions)
+        vectors: list[Sequence[float]] = []
+        tokens = 0
+        for start in range(0, len(body.input), _AT_ONCE):
+            if start and await request.is_disconnected():
+                raise ApiError(503, "The client went away.", code="client_gone", kind="server_error")
+            result = await run_in_threadpool(_embed, engine, body.model, body.input[start : start + _AT_ONCE])
+            vectors.extend(result.vectors)
+            tokens += result.prompt_tokens
+        written = write_answer(body, vectors, tokens)
+        if len(vectors) <= _AT_ONCE:
+            return Response(b"".join(written), media_type="application/json")
+        return StreamingResponse(written, media_type="application/json")
 
     return router
 
 
-def _encode(vector: list[float], encoding: str) -> list[float] | str:
+def check_dimensions(model: EmbeddingModel, wanted: int | None) -> None:
+    """Whether vectors of that many numbers can be had. Raises ApiError."""
+    if wanted is None or wanted == model.dimensions or not model.dimensions:
+        return
+    if not model.truncatable:
+        message = f"This model's vectors have {model.dimensions} dimensions and can't be cut; leave `dimensions` out."
+    elif wanted > model.dimensions:
+        message = f"This model's vectors have {model.dimensions} dimensions, not {wanted}."
+    else:
+        return
+    raise ApiError(400, message, param="dimensions", code="unsupported_value")
+
+
+def write_answer(body: EmbeddingsBody, vectors: Sequence[Sequence[float]], tokens: int) -> Iterator[bytes]:
+    """OpenAI's answer as JSON, a few vectors at a time: as text they take five times their memory."""
+    yield b'{"object":"list","data":['
+    for start in range(0, len(vectors), _AT_ONCE):
+        some = enumerate(vectors[start : start + _AT_ONCE], start)
+        items = [
+            {"object": "embedding", "index": index, "embedding": _encode(vector, body)}
+            for index, vector in some
+        ]
+        yield (b"," if start else b"") + _dump(items)[1:-1]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    yield b"]," + _dump({"model": body.model, "usage": usage})[1:]
+
+
+def _embed(engine: EmbeddingEngine, model: str, inputs: Sequence[Input]) -> Embeddings:
+    try:
+        return engine.embed(model, inputs)
+    except ValueError as error:
+        hint = (
+            "Token numbers are those of the embedding model's own tokenizer, not tiktoken's; texts are safer."
+        )
+        raise ApiError(400, f"{error} {hint}", param="input", code="invalid_token") from error
+
+
+def _encode(vector: Sequence[float], body: EmbeddingsBody) -> list[float] | str:
     """Base64 is of little-endian 32-bit floats, as OpenAI's client decodes it."""
-    if encoding == "float":
-        return vector
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    if body.dimensions and body.dimensions < len(vector):
+        vector = vector[: body.dimensions]
+        length = math.hypot(*vector) or 1.0
+        vector = [number / length for number in vector]
+    if body.encoding_format != "base64":
+        return list(vector)
+    return base64.b64encode(array("f", vector).tobytes()).decode()
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

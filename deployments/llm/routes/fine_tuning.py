@@ -1,73 +1,50 @@
-"""`/v1/fine_tuning/jobs`: create, list, retrieve, cancel, events.
+"""`/v1/fine_tuning/jobs`: create, list, retrieve, cancel, pause, resume, events, checkpoints.
 
 It knows no training: the runner does the work.
 """
 
 import random
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field, StringConstraints
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import ConfigDict
 
 from deployments.llm.errors import ApiError, model_not_found
 from deployments.llm.fine_tuning.estimate import estimate_finish
-from deployments.llm.fine_tuning.job import Hyperparameters, Job
+from deployments.llm.fine_tuning.events import append_event, read_events
+from deployments.llm.fine_tuning.folder import read_checkpoints
+from deployments.llm.fine_tuning.job import CheckpointObject, Event, Job
+from deployments.llm.fine_tuning.record import Bookkeeping, JobRecord
 from deployments.llm.fine_tuning.runner import JobRunner
-from deployments.llm.fine_tuning.store import JobStore, append_event, read_events
+from deployments.llm.fine_tuning.store import JobStore
+from deployments.llm.fine_tuning.validation import has_copies
+from deployments.llm.routes.job_bodies import JobBody
+from deployments.llm.routes.paging import Page, PageQuery, cut_page
 from deployments.llm.uploads import FileStore
 
-Auto = Literal["auto"]
-Suffix = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _METADATA_QUERY: Final = re.compile(r"metadata\[(.{1,64})\]")
 
 
-class HyperparametersBody(BaseModel):
-    """Values, or "auto"."""
+class JobsQuery(PageQuery):
+    """Besides: `metadata[key]=value`, or `metadata=null` for jobs without any."""
 
-    n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
-    batch_size: Annotated[int, Field(ge=1, le=64)] | Auto = "auto"
-    learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Auto = "auto"
+    model_config = ConfigDict(extra="allow")
 
-    def resolve(self) -> Hyperparameters:
-        """Defaults in the place of "auto"."""
-        return Hyperparameters(
-            **{name: value for name, value in self.model_dump().items() if value != "auto"}
-        )
+    metadata: Literal["null"] | None = None
 
 
-class SupervisedBody(BaseModel):
-    """Settings of supervised fine-tuning."""
+class CheckpointsQuery(PageQuery):
+    """As OpenAI has it, ten unless told."""
 
-    hyperparameters: HyperparametersBody = HyperparametersBody()
-
-
-class MethodBody(BaseModel):
-    """The method; only supervised fine-tuning is done here."""
-
-    type: Literal["supervised"] = "supervised"
-    supervised: SupervisedBody = SupervisedBody()
-
-
-class JobBody(BaseModel):
-    """OpenAI's request body."""
-
-    model: str
-    training_file: str
-    validation_file: str | None = None
-    hyperparameters: HyperparametersBody | None = None
-    method: MethodBody | None = None
-    suffix: Suffix | None = None
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    limit: Annotated[int, Query(ge=1, le=1000)] = 10
 
 
 def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base_model: str) -> APIRouter:
     """Job routes over the stores and the runner."""
     router = APIRouter(prefix="/fine_tuning/jobs")
 
-    def find(job_id: str) -> Job:
+    def find(job_id: str) -> JobRecord:
         job = jobs.get(job_id)
         if job is None:
             raise ApiError(
@@ -75,79 +52,132 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
             )
         return job
 
-    def describe(job: Job) -> Job:
-        if job.status != "running":
-            return job
-        finish = estimate_finish(read_events(jobs.job_dir(job.id)))
-        return job.model_copy(update={"estimated_finish": finish})
+    def describe(job: JobRecord) -> Job:
+        shown = job.show()
+        if job.status == "running":
+            shown.estimated_finish = estimate_finish(read_events(jobs.job_dir(job.id)))
+        return shown
 
-    @router.post("")
-    def create_job(body: JobBody) -> Job:
+    def check(body: JobBody) -> None:
+        if body.model in jobs.fine_tuned_models():
+            message = f"'{body.model}' was fine-tuned already; only the base model {base_model} can be."
+            raise ApiError(400, message, param="model", code="model_not_supported")
         if body.model != base_model:
             raise model_not_found(body.model)
-        for param, file_id in (
-            ("training_file", body.training_file),
-            ("validation_file", body.validation_file),
-        ):
-            if file_id is not None and files.get(file_id) is None:
+        for param in ("training_file", "validation_file"):
+            if (file_id := getattr(body, param)) is None:
+                continue
+            file = files.get(file_id)
+            if file is None:
                 raise ApiError(
                     400, f"{param}: file {file_id} does not exist.", param=param, code="invalid_file"
                 )
-        chosen = body.method.supervised.hyperparameters if body.method else body.hyperparameters
-        hyperparameters = (chosen or HyperparametersBody()).resolve()
-        job = jobs.create(
-            model=body.model,
-            training_file=body.training_file,
-            validation_file=body.validation_file,
-            hyperparameters=hyperparameters,
-            method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters.model_dump()}},
-            suffix=re.sub(r"[^a-z0-9-]+", "-", body.suffix.lower()).strip("-") if body.suffix else None,
-            seed=random.randrange(2**31) if body.seed is None else body.seed,
-            metadata=body.metadata or {},
-        )
-        runner.wake()
-        return job
+            if file.purpose != "fine-tune":
+                message = (
+                    f"{param}: file {file_id} has the purpose '{file.purpose}': upload it with 'fine-tune'."
+                )
+                raise ApiError(400, message, param=param, code="invalid_file_purpose")
+
+    @router.post("")
+    def create_job(
+        body: JobBody,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    ) -> Job:
+        known = idempotency_key and jobs.find_request(idempotency_key)
+        if not known:
+            check(body)
+            hyperparameters, method = body.resolve(), body.method_type
+            settings = {"hyperparameters": hyperparameters.model_dump(exclude_none=True)}
+            known = jobs.create(
+                model=body.model,
+                training_file=body.training_file,
+                validation_file=body.validation_file,
+                hyperparameters=hyperparameters,
+                method={"type": method, method: settings},
+                suffix=body.model_suffix,
+                seed=random.randrange(2**31) if body.chosen_seed is None else body.chosen_seed,
+                metadata=body.metadata or {},
+                server=Bookkeeping(key=idempotency_key, digest=body.digest),
+            )
+            runner.wake()
+        if idempotency_key and known.server.digest != body.digest:
+            # Not 409: OpenAI's clients send such a request again and again.
+            raise ApiError(
+                400,
+                f"This Idempotency-Key came before with another request, which made {known.id}: use a new key.",
+                code="idempotency_key_reused",
+            )
+        return describe(known)
 
     @router.get("")
-    def list_jobs(
-        request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 20, after: str | None = None
-    ) -> dict[str, Any]:
-        wanted = {
-            match[1]: value
-            for key, value in request.query_params.items()
-            if (match := _METADATA_QUERY.fullmatch(key))
-        }
+    def list_jobs(request: Request, query: Annotated[JobsQuery, Query()]) -> Page[Job]:
+        wanted: dict[str, str] = {}
+        for key, value in request.query_params.items():
+            if match := _METADATA_QUERY.fullmatch(key):
+                wanted[match[1]] = value
+            elif key not in JobsQuery.model_fields:
+                raise ApiError(400, f"Unrecognized request argument supplied: {key[:80]}", param=key[:80])
         found = [job for job in jobs.list_all() if wanted.items() <= job.metadata.items()]
-        page = _page(found, limit, after)
-        return {**page, "data": [describe(job) for job in page["data"]]}
+        if query.metadata:
+            found = [job for job in found if not job.metadata]
+        page = cut_page(found, query.limit, query.after)
+        return Page[Job](**{**dict(page), "data": [describe(job) for job in page.data]})
 
     @router.get("/{job_id}")
     def get_job(job_id: str) -> Job:
         return describe(find(job_id))
 
+    def change(job_id: str, event: str, **fields: Any) -> Job | None:
+        find(job_id)
+        changed = jobs.change(job_id, **fields)
+        if changed is None:
+            return None
+        append_event(jobs.job_dir(job_id), event, level="warn")
+        runner.wake()
+        return changed.show()
+
+    def refuse_ended(job_id: str) -> ApiError:
+        return ApiError(400, f"Job {job_id} has ended already: {find(job_id).status}.", code="job_ended")
+
     @router.post("/{job_id}/cancel")
     def cancel_job(job_id: str) -> Job:
-        job = find(job_id)
-        cancelled = jobs.change(job_id, status="cancelled")
+        cancelled = change(job_id, "The job was cancelled", status="cancelled")
         if cancelled is None:
-            raise ApiError(400, f"Job {job_id} has ended already: {find(job_id).status}.", code="job_ended")
-        append_event(jobs.job_dir(job.id), "The job was cancelled", level="warn")
-        runner.wake()
+            raise refuse_ended(job_id)
         return cancelled
 
+    @router.post("/{job_id}/pause")
+    def pause_job(job_id: str) -> Job:
+        working = {"validating_files", "queued", "running"}
+        paused = change(job_id, "The job was paused", expected=working, status="paused")
+        if paused is None and find(job_id).status != "paused":
+            raise refuse_ended(job_id)
+        return paused or find(job_id).show()
+
+    @router.post("/{job_id}/resume")
+    def resume_job(job_id: str) -> Job:
+        job = find(job_id)
+        status = "queued" if has_copies(job, jobs.job_dir(job_id)) else "validating_files"
+        resumed = change(job_id, "The job was resumed", expected={"paused"}, status=status)
+        if resumed is None and find(job_id).ended:
+            raise refuse_ended(job_id)
+        if resumed is None:
+            message = f"Job {job_id} is not paused: {find(job_id).status}."
+            raise ApiError(400, message, code="job_not_paused")
+        return resumed
+
     @router.get("/{job_id}/events")
-    def list_events(
-        job_id: str, limit: Annotated[int, Query(ge=1, le=1000)] = 20, after: str | None = None
-    ) -> dict[str, Any]:
-        return _page(jobs.events(find(job_id).id), limit, after)
+    def list_events(job_id: str, query: Annotated[PageQuery, Query()]) -> Page[Event]:
+        return cut_page(jobs.events(find(job_id).id), query.limit, query.after)
+
+    @router.get("/{job_id}/checkpoints")
+    def list_checkpoints(job_id: str, query: Annotated[CheckpointsQuery, Query()]) -> Page[CheckpointObject]:
+        job = find(job_id)
+        found = [
+            job.show_checkpoint(checkpoint)
+            for checkpoint in reversed(read_checkpoints(jobs.job_dir(job.id)))
+            if checkpoint.epoch is not None
+        ]
+        return cut_page(found, query.limit, query.after)
 
     return router
-
-
-def _page(items: Sequence[Any], limit: int, after: str | None) -> dict[str, Any]:
-    """One page of a list, newest first; an unknown cursor gives an empty page."""
-    if after:
-        ids = [item.id for item in items]
-        items = items[ids.index(after) + 1 :] if after in ids else []
-    page = items[:limit]
-    return {"object": "list", "data": page, "has_more": len(items) > limit}

@@ -15,7 +15,8 @@ def refuse(message: str, param: str = "") -> PydanticCustomError:
 
 
 class StrictBody(BaseModel):
-    """A JSON object without unknown fields, of finite numbers; "1" is no number and 1 no truth.
+    """A JSON object without unknown fields, of finite numbers and of texts that UTF-8 can hold; "1" is no number and 1
+    no truth.
 
     `refused` are fields that OpenAI has and this server doesn't, with what to do instead; null for one is let pass.
     """
@@ -33,4 +34,19 @@ class StrictBody(BaseModel):
         for name, remedy in cls.refused.items():
             if given.get(name) is not None:
                 raise refuse(f"'{name}' is not supported here: {remedy}", name)
+        for name, value in given.items():
+            if not _is_sendable(value):
+                raise refuse(f"'{name}' has half a surrogate pair in it, which is no text.", name)
         return {name: value for name, value in given.items() if name not in cls.refused}
+
+
+def _is_sendable(value: Any) -> bool:
+    """Whether a text, or each of a list, can be encoded; bodies within have their own check."""
+    texts = value if isinstance(value, list) and value and isinstance(value[0], str) else [value]
+    try:
+        for text in texts:
+            if isinstance(text, str) and not text.isascii():
+                text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -44,7 +44,7 @@ def test_holds_itself_and_shared_alone(name: str) -> None:
         for source in line.split()[1:-1]
     }
     requirements = {f"requirements/{name}.txt", "requirements/uv.txt"} | (
-        {"requirements/torch.txt"} if name == "llm" else set()
+        {"requirements/trainer.txt", "requirements/torch.txt"} if name == "llm" else set()
     )
     assert copied == requirements | {"shared", "deployments/__init__.py", f"deployments/{name}"}
 

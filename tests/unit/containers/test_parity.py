@@ -41,6 +41,7 @@ FOLDERS = {
 # Containers listen on their own interface; which port is published says the compose file. Their folder of secrets can't
 # be written, so keys that are made are kept elsewhere.
 ADDRESSES = re.compile(r"GHOSTWRITER_(LLM|SERVING)_(HOST|PORT)|GHOSTWRITER_LLM_KEYS_FILE")
+LLM_SETTINGS: dict[str, str] = DOCUMENT["x-llm-settings"]
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
@@ -94,6 +95,9 @@ def test_settings(config: StackConfig) -> None:
             for variable, value in (service.get("environment") or {}).items()
             if variable.startswith("GHOSTWRITER_") and not ADDRESSES.fullmatch(variable)
         }
+        if name == "llm":
+            assert told.keys() >= LLM_SETTINGS.keys()
+            told = {variable: value for variable, value in told.items() if variable not in LLM_SETTINGS}
         if not told:
             continue
         assert set(told) == local | set(PASSED_ON), name
@@ -117,6 +121,16 @@ def test_a_users_own_setting_reaches_the_containers(variable: str) -> None:
         assert interpolate(told[variable], {variable: "mine"}) == "mine", name
         if not variable.endswith(("_URL", "_TIMEOUT")):
             assert interpolate(told[variable], {}) == str(default), name
+
+
+def test_the_llm_servers_own_settings_are_those_that_the_example_offers() -> None:
+    example = (ROOT / ".env.example").read_text()
+    offered = set(re.findall(r"^# (GHOSTWRITER_LLM_[A-Z0-9_]+)=", example, flags=re.M))
+    assert LLM_SETTINGS.keys() == offered - set(PASSED_ON)
+    for variable, value in LLM_SETTINGS.items():
+        default = LlmSettings.model_fields[variable.removeprefix("GHOSTWRITER_").lower()].default
+        assert interpolate(value, {}) == str(default), variable
+        assert interpolate(value, {variable: "mine"}) == "mine", variable
 
 
 def test_a_users_own_content_reaches_the_containers() -> None:

@@ -63,6 +63,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         state: Path | None = None,
         python: str = sys.executable,
         api_key: str = KEY,
+        find_obstacle: Callable[[], str | None] = lambda: None,
         keyring: Keyring | None = None,
         embedding: EmbeddingEngine | None = None,
         **settings: float,
@@ -81,7 +82,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         engines = fake_engines(engine)
         if embedding:
             engines = replace(engines, embedding=embedding)
-        runner = JobRunner(jobs, files, engine, command=command, environment=None, emit=emit)
+        runner = JobRunner(
+            jobs, files, engine, command=command, environment=None, emit=emit, find_obstacle=find_obstacle
+        )
         app = create_app(
             LlmSettings(**settings),
             engines,

@@ -92,10 +92,15 @@ def test_a_job_makes_a_model_that_answers_now_and_after_a_restart(server, start)
     assert again.client.get(JOBS, params={"metadata[set]": "s2"}).json()["data"] == []
 
 
-def test_a_bad_file_fails_with_its_line(server):
-    failed = wait_for(server, create(server, GOOD + "\n\n{oops"), "failed", "succeeded")
-    assert failed["error"]["param"] == "training_file"
-    assert "Line 3" in failed["error"]["message"]
+def test_a_file_that_was_damaged_since_fails_the_job_with_its_line(start, tmp_path):
+    server = start(trainer=ENDLESS)
+    wait_for(server, create(server), "running")
+    waiting = wait_for(server, create(server), "queued")
+    (tmp_path / "state" / "files" / waiting["training_file"] / "content").write_text(GOOD + "\n\n{oops")
+    body = {"model": contracts.LOCAL_CHAT_MODEL, "training_file": waiting["training_file"]}
+    failed = wait_for(server, server.client.post(JOBS, json=body).json(), "failed", "queued")
+    assert (failed["error"]["code"], failed["error"]["param"]) == ("invalid_training_file", "training_file")
+    assert "training_file: Line 3" in failed["error"]["message"]
 
 
 def test_a_trainer_that_breaks_fails_the_job(start):
@@ -236,7 +241,7 @@ def test_a_job_on_nothing_is_refused(server, change):
     ("content", "message"),
     [
         ("", "no example"),
-        ("[]", "Line 1: no list"),
+        ("[]", "Line 1: not a JSON object"),
         (GOOD + '\n{"messages": [{"role": "user", "content": "a"}]}', "Line 2: the last message"),
         ('{"messages": [{"role": "robot", "content": "a"}]}', r"Line 1: messages\[0\].role"),
         ('{"messages": [{"role": "user", "content": 1}]}', r"messages\[0\].content"),

@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
+from deployments.llm.api.chat_requests import ChatBody
 from deployments.llm.engines.fakes import FakeChatEngine
 from deployments.llm.engines.ports import GenerationRequest
-from deployments.llm.routes.chat import stream_events
+from deployments.llm.routes.chat import stream_chunks
 from deployments.llm.uploads import FileStore
 from shared import contracts
 from tests.asgi_call import Call
@@ -79,7 +80,7 @@ def upload(server, pieces):
     """Sends a file in pieces that are made as they are asked for."""
 
     def body():
-        yield b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+        yield b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="set.jsonl"\r\n\r\n'
         yield from pieces
         yield b"\r\n--x--\r\n"
@@ -175,7 +176,8 @@ def test_an_answer_with_usage(server):
     body = server.client.post(CHAT_PATH, json=CHAT).json()
     assert body["choices"][0]["message"]["content"] == "one two three four"
     assert body["choices"][0]["finish_reason"] == "stop"
-    assert body["usage"] == {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+    usage = {"prompt_tokens": 4, "completion_tokens": 4, "total_tokens": 8}
+    assert body["usage"] == {**usage, "prompt_tokens_details": {"cached_tokens": 0}}
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -207,7 +209,7 @@ def test_an_abandoned_stream_stops_its_generation():
     generation = engine.generate(GenerationRequest(contracts.LOCAL_CHAT_MODEL, CHAT["messages"]))
 
     async def read_a_little():
-        events = stream_events(generation, {"id": "x"}, False)
+        events = stream_chunks([generation], ChatBody(**CHAT), {"id": "x"})
         await anext(events)
         await anext(events)
         await events.aclose()
@@ -298,8 +300,8 @@ def test_an_image_has_its_size_and_depends_on_the_words_alone(server):
 def test_files_come_back_as_they_were_sent(server):
     content = b'{"messages": []}\n'
     sent = {"file": ("set.jsonl", content)}
-    file = server.client.post("/v1/files", files=sent, data={"purpose": "fine-tune"}).json()
-    assert (file["filename"], file["bytes"], file["purpose"]) == ("set.jsonl", len(content), "fine-tune")
+    file = server.client.post("/v1/files", files=sent, data={"purpose": "user_data"}).json()
+    assert (file["filename"], file["bytes"], file["purpose"]) == ("set.jsonl", len(content), "user_data")
     assert server.client.get(f"/v1/files/{file['id']}/content").content == content
     assert [item["id"] for item in server.client.get("/v1/files").json()["data"]] == [file["id"]]
     assert server.client.delete(f"/v1/files/{file['id']}").json()["deleted"] is True

@@ -13,6 +13,9 @@ MODEL = contracts.LOCAL_CHAT_MODEL
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "one two three four"}]}
 
 
+EXAMPLE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+
+
 def scrape(server):
     """Samples by name and labels."""
     answer = server.client.get("/metrics")
@@ -76,7 +79,7 @@ def test_half_an_answer_is_counted_by_why_it_ended(start):
 
 def test_jobs_and_the_process_are_told(server):
     file = server.client.post(
-        "/v1/files", data={"purpose": "fine-tune"}, files={"file": ("set.jsonl", b"not json")}
+        "/v1/files", data={"purpose": "fine-tune"}, files={"file": ("set.jsonl", EXAMPLE)}
     ).json()
     job = {"model": MODEL, "training_file": file["id"]}
     assert server.client.post("/v1/fine_tuning/jobs", json=job).status_code == 200

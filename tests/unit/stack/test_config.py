@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from deployments.llm.settings import LlmSettings
 from stack.config import PASSED_ON, ROOT, load_config
 
 EXAMPLE = (ROOT / ".env.example").read_text()
 OFFERED = re.findall(r"^# ([A-Z][A-Z0-9_]+)=", EXAMPLE, flags=re.M)
+LLM_SETTINGS = {f"GHOSTWRITER_{name.upper()}" for name in LlmSettings.model_fields if name.startswith("llm_")}
 
 
 @pytest.mark.parametrize("variable", OFFERED)
@@ -20,7 +22,25 @@ def test_the_example_offers_all_that_components_are_told() -> None:
     assert set(PASSED_ON) <= set(OFFERED)
 
 
+def test_the_example_offers_no_setting_of_the_llm_server_that_it_lacks() -> None:
+    offered = {name for name in OFFERED if name.startswith("GHOSTWRITER_LLM_")}
+    assert offered - set(PASSED_ON) <= LLM_SETTINGS
+
+
 def test_documents_name_no_setting_of_the_desk_that_nothing_passes_on() -> None:
     texts = "".join(path.read_text() for path in [ROOT / "SECURITY.md", *(ROOT / "docs").rglob("*.md")])
     named = set(re.findall(r"GHOSTWRITER_(?:SERVING|LLM|MAX)_[A-Z_]*[A-Z]", texts))
-    assert named - {"GHOSTWRITER_LLM_API_KEY"} <= set(PASSED_ON)  # a secret: from its file alone
+    named -= {"GHOSTWRITER_LLM_API_KEY"}  # a secret: from its file alone
+    assert named - LLM_SETTINGS <= set(PASSED_ON)
+
+
+def test_the_llm_servers_own_settings_are_told_to_it_alone(tmp_path: Path) -> None:
+    given = {
+        "GHOSTWRITER_LLM_THREADS": "3",
+        "GHOSTWRITER_LLM_PORT": "1",
+        "GHOSTWRITER_LLM_API_KEY": "hidden",
+        "GHOSTWRITER_LLM_MAX_MODEL_LEN": "4096",
+    }
+    config = load_config(given, tmp_path)
+    assert config.llm_settings == {"GHOSTWRITER_LLM_THREADS": "3"}
+    assert config.overrides == {"GHOSTWRITER_LLM_MAX_MODEL_LEN": "4096"}

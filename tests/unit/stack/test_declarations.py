@@ -77,6 +77,16 @@ def test_another_provider_takes_the_place_of_the_llm_server(stack_config: StackC
     assert build_settings(config)["GHOSTWRITER_LLM_BASE_URL"] == url
 
 
+def test_a_setting_of_the_llm_server_restarts_nothing_else(stack_config: StackConfig) -> None:
+    config = dataclasses.replace(stack_config, llm_settings={"GHOSTWRITER_LLM_THREADS": "3"})
+    changed = [
+        after.name
+        for before, after in zip(declare(stack_config), declare(config), strict=True)
+        if after != before
+    ]
+    assert changed == ["llm"]
+
+
 def test_settings_are_those_that_the_deployments_read(
     stack_config: StackConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +169,7 @@ def test_mlflow_waits_for_the_migration_of_its_database(stack_config: StackConfi
         ("requirements/main.txt", {*AIRFLOW_SERVICES, "serving", "lineage"}),
         ("shared/ledger/migrations/0009_more.py", {*AIRFLOW_SERVICES, "serving", "lineage"}),
         ("requirements/llm.txt", {"llm"}),
+        ("requirements/trainer.txt", {"llm"}),
         ("requirements/torch.txt", {"llm"}),
         ("pyproject.toml", {*AIRFLOW_SERVICES, "serving", "lineage", "llm"}),
     ],
@@ -168,7 +179,10 @@ def test_what_runs_an_older_version_is_started_anew(
 ) -> None:
     """The driver stops what is declared otherwise than before, and only then does a migration begin."""
     root = tmp_path / "checkout"
-    for path in ("pyproject.toml", *(f"requirements/{name}.txt" for name in ("main", "llm", "torch"))):
+    for path in (
+        "pyproject.toml",
+        *(f"requirements/{name}.txt" for name in ("main", "llm", "trainer", "torch")),
+    ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text("one version")
     (root / "shared" / "ledger" / "migrations").mkdir(parents=True)

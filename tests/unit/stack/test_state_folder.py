@@ -37,7 +37,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (home / name).mkdir(parents=True)
         (home / name / "precious").write_text("all I have")
     (home / "project" / "requirements").mkdir()
-    for name in ("pyproject.toml", *(f"requirements/{lock}.txt" for lock in ("main", "llm", "torch"))):
+    for name in (
+        "pyproject.toml",
+        *(f"requirements/{lock}.txt" for lock in ("main", "llm", "trainer", "torch")),
+    ):
         (home / "project" / name).touch()
     monkeypatch.setenv("HOME", str(home))
     return home

@@ -1,0 +1,39 @@
+"""Files that appear whole or not at all, whoever is killed and however many write the same one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def write_atomically(target: Path) -> Iterator[Path]:
+    """A path beside the target to write to; it takes the target's name when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Takes away what processes that were killed have left of the same file."""
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        pid = leftover.suffix[1:]
+        if pid.isdigit() and not _runs(int(pid)):
+            leftover.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

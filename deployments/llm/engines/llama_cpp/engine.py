@@ -1,0 +1,205 @@
+"""The chat engine on llama.cpp: answers of all models are decoded together, adapters applied per request.
+
+It knows no HTTP and no fine-tuning job; adapters come to it as directories.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from deployments.llm.engines.limits import limit_answer
+from deployments.llm.engines.llama_cpp.chat_text import Mixed
+from deployments.llm.engines.llama_cpp.fleet import Fleet
+from deployments.llm.engines.llama_cpp.generation import LlamaGeneration
+from deployments.llm.engines.llama_cpp.grammar_check import GrammarCheck
+from deployments.llm.engines.llama_cpp.loading import load_server
+from deployments.llm.engines.llama_cpp.server import ServerOptions
+from deployments.llm.engines.llama_cpp.vocabulary import Vocabulary, choose_threads
+from deployments.llm.engines.llama_cpp.weights import prepare_weights
+from deployments.llm.engines.ports import (
+    ChatEngine,
+    GenerationRequest,
+    Messages,
+    NotReadyError,
+    QueueFullError,
+    Tokens,
+    UnknownModelError,
+    UnsupportedError,
+)
+from deployments.llm.settings import LlmSettings
+from shared import contracts
+
+log = logging.getLogger(__name__)
+
+
+class LlamaCppEngine(ChatEngine):
+    """As many answers run at once as there are slots; the others wait in the order they came."""
+
+    def __init__(self, settings: LlmSettings) -> None:
+        self.chat_model = contracts.LOCAL_CHAT_MODEL
+        self._settings = settings
+        self._limit = settings.llm_max_model_len
+        self._fleet = Fleet(self._build, self.chat_model, settings.llm_max_models)
+        self._workers = ThreadPoolExecutor(settings.llm_max_batch, thread_name_prefix="answer")
+        self._generations: list[LlamaGeneration] = []  # that run or wait
+        self._lock = threading.Lock()
+        self._loaded = self._closed = False
+        self._failure: str | None = None
+        self._weights = Path()
+        self._vocabulary: Any = None
+        self._grammars: Any = None
+
+    # --- loading ---
+    def load(self) -> None:
+        try:
+            started = time.monotonic()
+            if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
+                log.warning("OMP_WAIT_POLICY=passive makes llama.cpp several times slower: unset it")
+            self._weights = prepare_weights(self._settings)
+            self._vocabulary = Vocabulary(self._weights)
+            self._limit = min(self._limit, self._vocabulary.context)
+            self._grammars = GrammarCheck(self._vocabulary.impossible_in_json)
+            self._fleet.start()
+            self._loaded = True
+            log.info(
+                "llama.cpp: %s loaded in %.1f s; %d answers at once of %d tokens",
+                self._weights.name,
+                time.monotonic() - started,
+                self._settings.llm_max_batch,
+                self._limit,
+            )
+        except Exception as error:
+            log.exception("The chat model could not be loaded")
+            self._failure = f"{type(error).__name__}: {error}"
+
+    def _build(self, adapters: Mapping[str, Path]) -> Any:
+        threads = self._settings.llm_threads or choose_threads(os.cpu_count() or 2)
+        options = ServerOptions(self._limit, self._settings.llm_max_batch, threads)
+        return load_server(self._weights, self._vocabulary.header, adapters, options)
+
+    @property
+    def ready(self) -> bool:
+        return self._loaded and not self._closed
+
+    @property
+    def failure(self) -> str | None:
+        return self._failure
+
+    def _check_ready(self) -> None:
+        if self._failure:
+            raise NotReadyError(f"The chat model could not be loaded: {self._failure}")
+        if not self.ready:
+            raise NotReadyError("The chat model is still loading; try again in a moment.")
+
+    # --- fine-tuned models ---
+    def register_adapter(self, model_id: str, directory: Path) -> None:
+        self._fleet.register(model_id, directory)
+
+    def forget_adapter(self, model_id: str) -> None:
+        self._fleet.forget(model_id)
+
+    # --- tokens ---
+    @property
+    def max_model_len(self) -> int:
+        return self._limit
+
+    def tokenize(self, text: str) -> list[int]:
+        self._check_ready()
+        return self._encode(self._vocabulary.chat_text.split(text))
+
+    def detokenize(self, tokens: Tokens) -> str:
+        self._check_ready()
+        if (unknown := self._vocabulary.find_unknown(tokens)) is not None:
+            raise ValueError(f"This model has no token {unknown}.")
+        with self._fleet.borrow(self.chat_model) as (server, _):
+            return server.detokenize(tokens)
+
+    def count_tokens(self, messages: Messages) -> int:
+        self._check_ready()
+        chat_text = self._vocabulary.chat_text
+        if messages[-1]["role"] != "assistant":
+            return len(self._encode(chat_text.write_prompt(messages)))
+        return sum(len(self._encode(parts)) for parts in chat_text.write_example(messages))
+
+    def _encode(self, parts: Mixed) -> list[int]:
+        with self._fleet.borrow(self.chat_model) as (server, _):
+            return server.tokenize(parts)
+
+    def _read(self, prompt: Messages | str | Tokens) -> list[int]:
+        if isinstance(prompt, str):
+            tokens = self.tokenize(prompt)
+        elif prompt and isinstance(prompt[0], int):
+            tokens = list(prompt)  # type: ignore[arg-type]
+            if (unknown := self._vocabulary.find_unknown(tokens)) is not None:
+                raise UnsupportedError(f"This model has no token {unknown}.", "prompt")
+        elif prompt:
+            tokens = self._encode(self._vocabulary.chat_text.write_prompt(prompt))
+        else:
+            tokens = []
+        if not tokens:
+            raise UnsupportedError("The prompt is empty.", "prompt")
+        return tokens
+
+    # --- answers ---
+    def generate(self, request: GenerationRequest) -> LlamaGeneration:
+        self._check_ready()
+        if not self._fleet.knows(request.model):
+            raise UnknownModelError(request.model)
+        if (unknown := self._vocabulary.find_unknown(request.logit_bias)) is not None:
+            raise UnsupportedError(f"This model has no token {unknown}.", "logit_bias")
+        self._check_queue()
+        prompt = self._read(request.prompt)
+        limit = limit_answer(
+            self._limit, len(prompt), request.max_tokens, self._settings.llm_default_max_tokens
+        )
+        grammar = self._write_grammar(request.json_schema) if request.json_schema is not None else ""
+        generation = LlamaGeneration(request, prompt, limit, grammar)
+        with self._lock:
+            if self._closed:
+                raise NotReadyError("The server is stopping.")
+            self._count_queue()
+            self._generations.append(generation)
+            self._workers.submit(self._run, generation)
+        return generation
+
+    def _check_queue(self) -> None:
+        """Refuses before the prompt is read, which costs a megabyte of it some time."""
+        with self._lock:
+            self._count_queue()
+
+    def _count_queue(self) -> None:
+        self._generations = [other for other in self._generations if not other.ended.is_set()]
+        if len(self._generations) >= self._settings.llm_max_queue:
+            raise QueueFullError(f"{len(self._generations)} generations run or wait; try again later.")
+
+    def _run(self, generation: LlamaGeneration) -> None:
+        if generation.ended.is_set():
+            return
+        try:
+            with self._fleet.borrow(generation.request.model) as (server, lora):
+                generation.run(server, lora)
+        except Exception as error:
+            log.exception("A generation with %s failed", generation.request.model)
+            generation.fail(error)
+
+    def _write_grammar(self, schema: Mapping[str, Any]) -> str:
+        with self._fleet.borrow(self.chat_model) as (server, lora):
+            return str(self._grammars.check(schema, server, lora))
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for generation in self._generations:
+                generation.cancel()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._fleet.close()
+
+
+def build_engine(settings: LlmSettings) -> LlamaCppEngine:
+    """The engine that the settings describe."""
+    return LlamaCppEngine(settings)

@@ -1,0 +1,1 @@
+"""Embeddings and reranking on ONNX Runtime: BERT-like encoders from safetensors or ONNX files, without torch."""

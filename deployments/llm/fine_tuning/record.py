@@ -1,0 +1,28 @@
+"""A job as it is on disk: what its client sees, and what the server alone needs to know of it."""
+
+from pydantic import BaseModel
+
+from deployments.llm.fine_tuning.job import Job
+
+
+class Bookkeeping(BaseModel):
+    """What no client sees.
+
+    `seconds` trained in attempts that have ended; `fruitless` attempts in a row whose trainer died with no checkpoint
+    gained; `key` and `digest` of the request that made the job, where it named an Idempotency-Key.
+    """
+
+    seconds: float = 0.0
+    fruitless: int = 0
+    key: str | None = None
+    digest: str | None = None
+
+
+class JobRecord(Job):
+    """The job with the server's notes on it."""
+
+    server: Bookkeeping = Bookkeeping()
+
+    def show(self) -> Job:
+        """What the client sees."""
+        return Job.model_construct(**{name: getattr(self, name) for name in Job.model_fields})

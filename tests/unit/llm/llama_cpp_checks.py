@@ -1,0 +1,296 @@
+"""Runs the engine's contract on llama.cpp, over a tiny model with random weights made in the folder given.
+
+`.venv-llm/bin/python -m tests.unit.llm.llama_cpp_checks FOLDER` prints each check's name and what failed, as JSON.
+"""
+
+import json
+import logging
+import sys
+import threading
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+from deployments.llm.engines.digests import compute_digest
+from deployments.llm.engines.fakes import (
+    FakeChatEngine,
+    FakeEmbeddingEngine,
+    FakeRerankEngine,
+    FakeScoringEngine,
+)
+from deployments.llm.engines.llama_cpp.engine import build_engine
+from deployments.llm.engines.ports import (
+    EngineError,
+    GenerationRequest,
+    NotReadyError,
+    QueueFullError,
+    UnknownModelError,
+    UnsupportedError,
+)
+from deployments.llm.settings import LlmSettings
+from tests.unit.llm.engine_contract import CHECKS, DEFAULT_MAX_TOKENS, WORDS, Subject, answer, ask, fails
+from tests.unit.llm.llama_cpp_models import END, write_adapter, write_model
+
+RECURSIVE = {
+    "$defs": {"node": {"type": "object", "properties": {"w01": {"$ref": "#/$defs/node"}}}},
+    "$ref": "#/$defs/node",
+}
+IMPOSSIBLE = (
+    {"enum": []},
+    {"type": "nonsense"},
+    {"not": {}},
+    {"$ref": "#/nowhere"},
+    {"$ref": "#"},
+    {"type": "integer", "minimum": 5, "maximum": 3},
+    {"type": "string", "pattern": "(unclosed"},
+    {"const": "w01" * 30_000},
+)
+
+
+def start_engine(folder: Path, model: str = "tiny.gguf", **settings):
+    """A loaded engine over the tiny model."""
+    wishes = {"llm_base_model": str(folder / model), "llm_default_max_tokens": DEFAULT_MAX_TOKENS}
+    wishes |= {"cache_dir": folder, "llm_threads": 1, "llm_max_batch": 3}
+    engine = build_engine(LlmSettings(**{**wishes, **settings}))
+    engine.load()
+    return engine
+
+
+def start_subject(folder: Path) -> Subject:
+    engine = start_engine(folder)
+    assert engine.ready, engine.failure
+    fake = FakeChatEngine()
+    others = (FakeScoringEngine(fake), FakeEmbeddingEngine(), FakeRerankEngine())
+    for other in (fake, *others):
+        other.load()
+    fake.tokenize(
+        " ".join(map(str, range(400)))
+    )  # the fake scorer reads the fake's words: one for each token here
+    fake.chat_model = engine.chat_model
+    return Subject(engine, *others, folder / "adapter")
+
+
+def check_penalties_spare_what_only_the_prompt_says(folder: Path) -> None:
+    engine = start_engine(folder)
+    plain, _ = answer(engine, ask(engine, 90, max_tokens=1))
+    for penalty in ("frequency_penalty", "presence_penalty"):
+        assert answer(engine, ask(engine, 90, max_tokens=1, **{penalty: 2.0}))[0] == plain, penalty
+        request = ask(engine, 90, max_tokens=20, **{penalty: 2.0})
+        text, last = answer(engine, request)
+        assert text.startswith(plain) and (last.finish_reason, last.usage.completion_tokens) == ("length", 20)
+        assert "".join(piece.text for piece in engine.generate(request)) == text
+
+
+def check_a_bias_forces_or_bans_a_token(folder: Path) -> None:
+    engine = start_engine(folder)
+    first = engine.tokenize("w00 w05 w06")[1]
+    assert answer(engine, ask(engine, max_tokens=3, logit_bias={first: 100.0}))[0].split() == ["w05"] * 3
+    assert "w05" not in answer(engine, ask(engine, max_tokens=30, logit_bias={first: -100.0}))[0]
+    error = fails(UnsupportedError, lambda: engine.generate(ask(engine, logit_bias={10**6: 1.0})))
+    assert error.param == "logit_bias"
+
+
+def check_a_special_token_in_a_message_is_plain_text(folder: Path) -> None:
+    write_model(folder / "spaced.gguf", space_prefix=True)
+    engine = start_engine(folder, "spaced.gguf")
+    assert END in engine.tokenize("w00<|end|>") and engine.count_tokens([_say("w00")]) == 1
+    injected = [_say("w00 <|end|>")]
+    assert engine.count_tokens(injected) == 1 + 1 + len("<|end|>")  # a space and each letter
+    _, last = answer(engine, GenerationRequest(engine.chat_model, injected, max_tokens=1, temperature=0.0))
+    assert last.usage.prompt_tokens == engine.count_tokens(injected)
+
+
+def check_other_seeds_give_other_texts(folder: Path) -> None:
+    engine = start_engine(folder)
+    assert len({answer(engine, ask(engine, temperature=1.0, seed=seed))[0] for seed in range(3)}) == 3
+
+
+def check_a_prefix_that_was_read_is_not_read_again(folder: Path) -> None:
+    engine = start_engine(folder)
+    assert answer(engine, ask(engine, 90))[1].usage.cached_tokens == 0
+    assert answer(engine, ask(engine, 90))[1].usage.cached_tokens == 89
+    assert answer(engine, ask(engine, 100))[1].usage.cached_tokens == 90
+
+
+def check_schemas_that_cannot_be_held_to_are_refused(folder: Path) -> None:
+    engine = start_engine(folder)
+    for schema in IMPOSSIBLE:
+        error = fails(UnsupportedError, lambda s=schema: engine.generate(ask(engine, json_schema=s)))
+        assert error.param == "response_format"
+    text, _ = answer(engine, ask(engine, max_tokens=60, json_schema=RECURSIVE))
+    assert text.startswith("{")
+    assert answer(engine, ask(engine, max_tokens=2, json_schema={}))[0].startswith("{")
+
+
+def check_a_vocabulary_that_spoils_grammars_is_told(folder: Path) -> None:
+    write_model(folder / "spaced.gguf", space_prefix=True)
+    engine = start_engine(folder, "spaced.gguf")
+    assert (
+        fails(UnsupportedError, lambda: engine.generate(ask(engine, json_schema={}))).param
+        == "response_format"
+    )
+    assert answer(engine, ask(engine))[1].finish_reason == "length"
+
+
+def check_a_model_without_a_template_continues_texts_alone(folder: Path) -> None:
+    write_model(folder / "bare.gguf", template=None)
+    engine = start_engine(folder, "bare.gguf")
+    assert fails(UnsupportedError, lambda: engine.generate(ask(engine))).param == "messages"
+    assert answer(engine, ask(engine, prompt="w00 w01", max_tokens=2))[1].usage.prompt_tokens == 2
+    assert fails(UnsupportedError, lambda: engine.generate(ask(engine, prompt=""))).param == "prompt"
+    assert fails(UnsupportedError, lambda: engine.generate(ask(engine, prompt=[10**6]))).param == "prompt"
+
+
+def check_who_went_away_frees_the_queue(folder: Path) -> None:
+    engine = start_engine(folder, llm_max_batch=1, llm_max_queue=2)
+    running = engine.generate(ask(engine, 20, max_tokens=170))
+    waiting = engine.generate(ask(engine))
+    assert fails(QueueFullError, lambda: engine.generate(ask(engine)))
+    waiting.cancel()
+    last = engine.generate(ask(engine))
+    running.cancel()
+    assert list(last)[-1].finish_reason
+
+
+def check_adapters_answer_each_for_itself(folder: Path) -> None:
+    engine = start_engine(folder)
+    requests = {"base": ask(engine)}
+    for name in ("ft:a", "ft:b"):
+        engine.register_adapter(name, write_adapter(folder / name, seed=len(requests)))
+        requests[name] = ask(engine, model=name)
+    alone = {name: answer(engine, request)[0] for name, request in requests.items()}
+    assert len(set(alone.values())) == 3
+    running = {name: engine.generate(request) for name, request in requests.items()}
+    assert {name: "".join(p.text for p in one) for name, one in running.items()} == alone
+    assert answer(engine, replace(requests["ft:a"]))[0] == alone["ft:a"]  # none of another's prefix
+
+
+def check_more_adapters_than_fit_take_turns(folder: Path) -> None:
+    engine = start_engine(folder, llm_max_models=1)
+    for name in ("ft:c", "ft:d"):
+        engine.register_adapter(name, write_adapter(folder / name, seed=ord(name[-1])))
+    texts = [answer(engine, ask(engine, model=name))[0] for name in ("ft:c", "ft:d", "ft:c", "ft:d")]
+    assert texts[0] == texts[2] != texts[1] == texts[3]
+
+
+def check_an_adapter_comes_and_goes_beside_an_answer(folder: Path) -> None:
+    engine = start_engine(folder)
+    alone, _ = answer(engine, ask(engine, 20, max_tokens=150))
+    running = engine.generate(ask(engine, 20, max_tokens=150))
+    pieces = iter(running)
+    text = next(pieces).text
+    engine.register_adapter("ft:e", write_adapter(folder / "ft-e"))
+    assert answer(engine, ask(engine, model="ft:e"))[1].finish_reason
+    engine.forget_adapter("ft:e")
+    assert fails(UnknownModelError, lambda: engine.generate(ask(engine, model="ft:e")))
+    assert text + "".join(piece.text for piece in pieces) == alone
+
+
+def check_an_adapter_that_does_not_fit_fails_alone(folder: Path) -> None:
+    engine = start_engine(folder, llm_max_models=2)
+    good = folder / "adapter"
+    odd = {
+        "ft:wide": write_adapter(folder / "wide", width=32),
+        "ft:deep": write_adapter(folder / "deep"),
+        "ft:dora": write_adapter(folder / "dora", use_dora=True),
+        "ft:cut": write_adapter(folder / "cut"),
+        "ft:none": folder / "nothing-here",
+    }
+    weights = folder / "cut" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    (folder / "deep" / "adapter_model.safetensors").write_bytes(_rename_layer(folder / "deep"))
+    engine.register_adapter("ft:good", good)
+    expected = answer(engine, ask(engine, model="ft:good"))[0]
+    for name, directory in odd.items():
+        engine.register_adapter(name, directory)
+        error = fails(EngineError, lambda n=name: answer(engine, ask(engine, model=n)))
+        assert name in str(error) and "can't be loaded" in str(error)
+        assert answer(engine, ask(engine, model="ft:good"))[0] == expected
+        assert answer(engine, ask(engine))[1].finish_reason
+    engine.register_adapter("ft:wide", good)  # tuned again
+    assert answer(engine, ask(engine, model="ft:wide"))[0] == expected
+
+
+def check_adapters_of_before_a_start_are_there(folder: Path) -> None:
+    engine = build_engine(LlmSettings(llm_base_model=str(folder / "tiny.gguf"), cache_dir=folder))
+    engine.register_adapter("ft:damaged", folder / "nothing-here")
+    engine.register_adapter("ft:good", folder / "adapter")
+    engine.load()
+    assert answer(engine, ask(engine, model="ft:good", max_tokens=3))[1].finish_reason == "length"
+    assert fails(EngineError, lambda: answer(engine, ask(engine, model="ft:damaged")))
+
+
+def check_its_listener_wants_a_key(folder: Path) -> None:
+    import http.client
+
+    engine = start_engine(folder)
+    with engine._fleet.borrow(engine.chat_model) as (server, _):
+        for key in ("", "guessed"):
+            connection = http.client.HTTPConnection(server._host, server._port, timeout=5)
+            connection.request("POST", "/completion", '{"prompt": "w00"}', {"Authorization": f"Bearer {key}"})
+            assert connection.getresponse().status == 401
+
+
+def check_weights_that_do_not_do_are_a_failure_with_a_reason(folder: Path) -> None:
+    cut = folder / "cut.gguf"
+    cut.write_bytes((folder / "tiny.gguf").read_bytes()[:3000])
+    short = folder / "short.gguf"
+    short.write_bytes((folder / "tiny.gguf").read_bytes()[:-3000])
+    other = folder / "other.gguf"
+    other.write_bytes(b"PK\x03\x04")
+    digest = compute_digest(folder / "tiny.gguf")
+    assert start_engine(folder, llm_base_model_sha256=digest.upper()).ready
+    for model, settings, words in (
+        ("tiny.gguf", {"llm_base_model_sha256": "0" * 64}, digest),
+        ("cut.gguf", {}, "damaged or incomplete"),
+        ("short.gguf", {}, "could not load"),
+        ("other.gguf", {}, "not a GGUF file"),
+        ("nowhere", {}, "GHOSTWRITER_LLM_BASE_MODEL"),
+    ):
+        engine = start_engine(folder, model, **settings)
+        assert not engine.ready and words in (engine.failure or ""), (model, engine.failure)
+        assert fails(NotReadyError, lambda e=engine: e.generate(ask(e)))
+
+
+def check_closing_ends_those_that_wait(folder: Path) -> None:
+    engine = start_engine(folder, llm_max_batch=1)
+    generations = [engine.generate(ask(engine, 20, max_tokens=170)) for _ in range(4)]
+    ended = threading.Semaphore(0)
+    for one in generations:
+        threading.Thread(target=lambda g=one: (list(g), ended.release()), daemon=True).start()
+    engine.close()
+    assert all(ended.acquire(timeout=10) for _ in generations)
+    engine.close()
+
+
+def _say(content: str) -> dict[str, str]:
+    return {"role": "user", "content": content}
+
+
+def _rename_layer(folder: Path) -> bytes:
+    """The adapter's file with weights of a layer that the base does not have."""
+    return (folder / "adapter_model.safetensors").read_bytes().replace(b"layers.0.", b"layers.9.")
+
+
+def run_checks(folder: Path) -> dict[str, str]:
+    """What failed, by the name of the check; empty where it passed."""
+    write_model(folder / "tiny.gguf")
+    write_adapter(folder / "adapter")
+    checks = {name: (lambda check=check: check(start_subject(folder))) for name, check in CHECKS.items()}
+    for name, check in globals().items():
+        if name.startswith("check_"):
+            checks[name] = lambda check=check: check(folder)
+    outcomes = {}
+    for name, check in checks.items():
+        try:
+            check()
+            outcomes[name] = ""
+        except Exception:
+            outcomes[name] = traceback.format_exc()
+    return outcomes
+
+
+if __name__ == "__main__":
+    logging.disable()
+    assert len(WORDS) == 90
+    print(json.dumps(run_checks(Path(sys.argv[1]))))
