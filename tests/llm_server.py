@@ -79,7 +79,7 @@ def _wait_until_ready(server: LlmServer, seconds: float) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
-            if httpx.get(f"{server.url}/health", timeout=5).status_code == 200:
+            if httpx.get(f"{server.url}/ready", timeout=5).status_code == 200:
                 return
         except httpx.HTTPError:
             pass
