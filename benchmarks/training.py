@@ -1,4 +1,4 @@
-"""`python -m benchmarks.training`: how fast jobs train, beside a bare loop on transformers and peft; a table in Markdown.
+"""`python -m benchmarks.training`: how fast jobs train, beside a bare loop on transformers and peft; a Markdown table.
 
 It runs under `.venv-trainer/bin/python`, on the bundled model and on the examples of `content/`, each figure in a
 process of its own. ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 make a new CPU compute like an old one.

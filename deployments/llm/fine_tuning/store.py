@@ -100,8 +100,8 @@ class JobStore:
         """The jobs that can be read, newest first."""
         with self._lock:
             jobs = list(self._jobs.values())
-        # Of those made in the same second, the later one is the newer one.
-        return sorted(reversed(jobs), key=lambda job: job.created_at, reverse=True)
+        # The sort is stable: of those made in the same second, the later one is the newer one.
+        return sorted(jobs, key=lambda job: job.created_at)[::-1]
 
     def change(
         self, job_id: str, *, expected: Collection[Status] | None = None, **fields: Any
