@@ -1,5 +1,6 @@
 """One running llama.cpp: a base model with adapters on it. It knows no queue and no model id."""
 
+import ctypes
 import http.client
 import json
 import secrets
@@ -107,3 +108,10 @@ class LlamaServer:
     def close(self) -> None:
         """Frees it; nothing may run on it any more."""
         self._server = None
+
+
+def release_memory() -> None:
+    """Hands what a closed server has freed back to the system; glibc keeps much of it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
