@@ -3,6 +3,7 @@
 import ctypes
 import http.client
 import json
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import xllamacpp
-
 from deployments.llm.engines.ports import EngineError
+
+# OpenMP's threads spin at each barrier until all are there. For ever, and one busy process beside them makes an answer
+# six times slower (15 s for 2.5); not at all, and an idle machine answers slower. It is read when xllamacpp is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+import xllamacpp
 
 _TOKENIZER_SECONDS: Final = 30.0
 _BATCH: Final = 512
