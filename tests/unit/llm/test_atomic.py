@@ -22,9 +22,14 @@ def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_failure_leaves_nothing_and_spoils_nothing(tmp_path: Path) -> None:
     target = tmp_path / "x.gguf"
     target.write_bytes(b"before")
-    with pytest.raises(OSError), write_atomically(target) as partial:
-        partial.write_bytes(b"half")
-        raise OSError("No space left on device")
+
+    def write_half() -> None:
+        with write_atomically(target) as partial:
+            partial.write_bytes(b"half")
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError):
+        write_half()
     assert target.read_bytes() == b"before" and os.listdir(tmp_path) == ["x.gguf"]
 
 
