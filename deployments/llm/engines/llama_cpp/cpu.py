@@ -1,12 +1,13 @@
 """Whether the prebuilt llama.cpp can run on a CPU; where it can't, its first instruction would kill the process."""
 
-import ctypes
+import ctypes.util
 import platform
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 _NEEDED: Final = ("avx2", "fma", "f16c")
+_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
 
@@ -47,8 +48,8 @@ def find_obstacle_here() -> str | None:
 
 def _find_missing_library() -> str | None:
     """The wheel for Linux carries all libraries but OpenMP's, which slim images of Debian lack."""
-    try:
-        ctypes.CDLL("libgomp.so.1")
-    except OSError:
-        return "the system has no libgomp.so.1 (Debian and Ubuntu: apt install libgomp1)"
-    return None
+    # Not loaded to see: it reads its settings from the environment when it is, and they are set later.
+    found = ctypes.util.find_library("gomp") or any(
+        path for folder in _LIBRARIES for path in Path(folder).glob("**/libgomp.so.1")
+    )
+    return None if found else "the system has no libgomp.so.1 (Debian and Ubuntu: apt install libgomp1)"

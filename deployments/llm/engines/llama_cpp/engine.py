@@ -59,7 +59,7 @@ class LlamaCppEngine(ChatEngine):
         try:
             started = time.monotonic()
             if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
-                log.warning("OMP_WAIT_POLICY=passive makes llama.cpp several times slower: unset it")
+                log.warning("OMP_WAIT_POLICY=passive makes llama.cpp slower on an idle machine: unset it")
             self._weights = prepare_weights(self._settings)
             self._vocabulary = Vocabulary(self._weights)
             self._limit = min(self._limit, self._vocabulary.context)
@@ -78,7 +78,7 @@ class LlamaCppEngine(ChatEngine):
             self._failure = f"{type(error).__name__}: {error}"
 
     def _build(self, adapters: Mapping[str, Path]) -> Any:
-        threads = self._settings.llm_threads or choose_threads(os.cpu_count() or 2)
+        threads = self._settings.llm_threads or choose_threads(_count_cores())
         options = ServerOptions(self._limit, self._settings.llm_max_batch, threads)
         return load_server(self._weights, self._vocabulary.header, adapters, options)
 
@@ -202,6 +202,11 @@ class LlamaCppEngine(ChatEngine):
                 generation.cancel()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._fleet.close()
+
+
+def _count_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def build_engine(settings: LlmSettings) -> LlamaCppEngine:

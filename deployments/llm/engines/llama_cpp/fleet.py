@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deployments.llm.engines.llama_cpp.server import LlamaServer
+from deployments.llm.engines.llama_cpp.server import LlamaServer, release_memory
 from deployments.llm.engines.ports import EngineError, NotReadyError, UnknownModelError
 
 log = logging.getLogger(__name__)
@@ -166,6 +166,7 @@ class Fleet:
                     self._changed.wait()
             if old is not None and not old.users:
                 old.server.close()
+                release_memory()
 
     def _blame(self, wanted: Mapping[str, Path], reason: str) -> None:
         """The adapters that the running server has not are told to fail; each may be registered again."""

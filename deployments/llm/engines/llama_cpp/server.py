@@ -1,7 +1,9 @@
 """One running llama.cpp: a base model with adapters on it. It knows no queue and no model id."""
 
+import ctypes
 import http.client
 import json
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import xllamacpp
-
 from deployments.llm.engines.ports import EngineError
+
+# OpenMP's threads spin at each barrier until all are there. For ever, and one busy process beside them makes an answer
+# six times slower (15 s for 2.5); not at all, and an idle machine answers slower. It is read when xllamacpp is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+import xllamacpp
 
 _TOKENIZER_SECONDS: Final = 30.0
 _BATCH: Final = 512
@@ -107,3 +113,10 @@ class LlamaServer:
     def close(self) -> None:
         """Frees it; nothing may run on it any more."""
         self._server = None
+
+
+def release_memory() -> None:
+    """Hands what a closed server has freed back to the system; glibc keeps much of it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
