@@ -21,7 +21,16 @@ _ERRORS: Final = {
     "503": "The models are loading, or the server stops.",
     "504": "The answer took longer than may be.",
 }
-_STREAMED: Final = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+_ANSWER: Final = {"application/json": {"type": "object"}, "text/event-stream": {"type": "string"}}
+_BYTES: Final = {"application/octet-stream": {"type": "string", "format": "binary"}}
+_CONTENT: Final = {
+    "/v1/chat/completions": _ANSWER,
+    "/v1/completions": _ANSWER,
+    "/v1/responses": _ANSWER,
+    "/v1/files/{file_id}/content": _BYTES,
+    "/metrics": {"text/plain": {"type": "string"}},
+}
+"""What is not always JSON."""
 _REFERENCE: Final = {"$ref": "#/components/schemas/Error"}
 
 
@@ -55,11 +64,8 @@ def complete_page(page: dict[str, Any], open_paths: Collection[str]) -> dict[str
                 answer = {"description": words, "content": {"application/json": {"schema": _REFERENCE}}}
                 answers.setdefault(status, answer)
             operation["security"] = [] if path in open_paths else [{"key": []}]
-            if path in _STREAMED:
-                answers["200"]["content"] = {
-                    "application/json": {"schema": {"type": "object"}},
-                    "text/event-stream": {"schema": {"type": "string"}},
-                }
+            if kinds := _CONTENT.get(path):
+                answers["200"]["content"] = {kind: {"schema": schema} for kind, schema in kinds.items()}
     return page
 
 
