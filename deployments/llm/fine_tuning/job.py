@@ -1,4 +1,4 @@
-"""A fine-tuning job and its events, in OpenAI's shape.
+"""A fine-tuning job, its checkpoints and its events, in OpenAI's shape; what server and trainer share of them.
 
 It knows no storage and no process.
 """
@@ -7,9 +7,12 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+Status = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+Method = Literal["supervised", "dpo"]
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 ATTEMPT_STARTED: Final = "Fine-tuning job started"
+ATTEMPT_RESUMED: Final = "Fine-tuning job resumed from step"
+"""The server says one of these when it starts a trainer; the step follows."""
 
 
 class Hyperparameters(BaseModel):
@@ -18,6 +21,15 @@ class Hyperparameters(BaseModel):
     n_epochs: int = Field(default=3, ge=1, le=50)
     batch_size: int = Field(default=2, ge=1, le=64)
     learning_rate_multiplier: float = Field(default=1.0, gt=0, le=100)
+    lora_rank: int = Field(default=8, ge=1, le=256)
+    lora_alpha: int = Field(default=16, ge=1, le=1024)
+    early_stopping_patience: int = Field(
+        default=0,
+        ge=0,
+        le=50,
+        description="epochs without a better validation loss; 0: all epochs are trained",
+    )
+    beta: float | None = Field(default=None, gt=0, le=10, description="of dpo alone, and always there for it")
 
 
 class JobFailure(BaseModel):
@@ -58,16 +70,40 @@ class Job(BaseModel):
         return self.status in TERMINAL
 
     @property
+    def method_type(self) -> Method:
+        """How it trains."""
+        return "dpo" if self.method.get("type") == "dpo" else "supervised"
+
+    @property
     def model_id(self) -> str:
         """The id its model will have."""
         return f"ft:{self.model}:{self.suffix or ''}:{self.id.removeprefix('ftjob-')[-8:]}"
 
+    def name_checkpoint(self, step: int) -> str:
+        """The model id of the checkpoint at a step."""
+        return f"{self.model_id}:ckpt-step-{step}"
+
 
 class TrainingResult(BaseModel):
-    """What a trainer leaves when it ends: the tokens it trained on, or an error."""
+    """What a trainer leaves when it ends: the tokens it trained on, or an error in words, with its code if it has one."""
 
     trained_tokens: int | None = None
+    seconds: float | None = None
     error: str | None = None
+    code: str | None = None
+
+
+class Checkpoint(BaseModel):
+    """What a trainer leaves in a checkpoint's folder, as its last file; `epoch` at the end of one, 1 for the first.
+
+    `metrics` are numbers by OpenAI's names: train_loss, train_mean_token_accuracy, valid_loss,
+    valid_mean_token_accuracy, full_valid_loss, full_valid_mean_token_accuracy; those that are not known are left out.
+    """
+
+    step: int = Field(ge=0)
+    epoch: int | None = None
+    metrics: dict[str, float] = {}
+    created_at: int
 
 
 class Event(BaseModel):

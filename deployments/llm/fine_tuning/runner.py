@@ -19,6 +19,7 @@ from deployments.llm.fine_tuning.attempt import (
     start_attempt,
 )
 from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
+from deployments.llm.fine_tuning.folder import METRICS_FILE, RESULT_FILE, TRAIN_FILE, VALIDATION_FILE
 from deployments.llm.fine_tuning.job import ATTEMPT_STARTED, Job, JobFailure, TrainingResult
 from deployments.llm.fine_tuning.lineage import Emit, EventType
 from deployments.llm.fine_tuning.store import JobStore, append_event
@@ -27,10 +28,6 @@ from deployments.llm.uploads import FileStore, write_durably
 
 log = logging.getLogger(__name__)
 
-RESULT_FILE: Final = "result.json"
-METRICS_FILE: Final = "metrics.csv"
-TRAIN_FILE: Final = "train.jsonl"
-VALIDATION_FILE: Final = "validation.jsonl"
 _TICK: Final = 0.25
 _JOIN_SECONDS: Final = 15.0
 _RUN_ENDS: Final[dict[str, EventType]] = {"succeeded": "COMPLETE", "failed": "FAIL"}

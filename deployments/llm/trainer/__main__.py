@@ -15,8 +15,8 @@ from pathlib import Path
 from deployments.llm.trainer.supervised import Progress, TrainingSettings, TrainingStoppedError, train_adapter
 from deployments.llm.engines.torch.weights import locate_chat_weights
 from deployments.llm.fine_tuning.examples import read_examples
+from deployments.llm.fine_tuning.folder import METRICS_FILE, RESULT_FILE, TRAIN_FILE, VALIDATION_FILE
 from deployments.llm.fine_tuning.job import Job
-from deployments.llm.fine_tuning.runner import METRICS_FILE, RESULT_FILE, TRAIN_FILE, VALIDATION_FILE
 from deployments.llm.fine_tuning.store import append_event
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import write_durably
