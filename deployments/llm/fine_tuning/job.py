@@ -85,7 +85,7 @@ class Job(BaseModel):
 
 
 class TrainingResult(BaseModel):
-    """What a trainer leaves when it ends: the tokens it trained on, or an error in words, with its code if it has one."""
+    """What a trainer leaves when it ends: the tokens it trained on, or an error in words and its code."""
 
     trained_tokens: int | None = None
     seconds: float | None = None

@@ -236,7 +236,7 @@ def test_a_job_on_nothing_is_refused(server, change):
     ("content", "message"),
     [
         ("", "no example"),
-        ("[]", "Line 1: no list"),
+        ("[]", "Line 1: not a JSON object"),
         (GOOD + '\n{"messages": [{"role": "user", "content": "a"}]}', "Line 2: the last message"),
         ('{"messages": [{"role": "robot", "content": "a"}]}', r"Line 1: messages\[0\].role"),
         ('{"messages": [{"role": "user", "content": 1}]}', r"messages\[0\].content"),
