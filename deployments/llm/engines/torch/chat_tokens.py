@@ -8,18 +8,25 @@ from typing import Any
 from deployments.llm.engines.ports import Messages
 
 
-def encode_example(tokenizer: Any, messages: Messages) -> tuple[list[int], list[int]]:
-    """Token ids of the prompt and of the last message, the assistant's. Raises ValueError for an odd chat template."""
-    prompt = tokenizer.apply_chat_template(list(messages[:-1]), add_generation_prompt=True, tokenize=False)
-    whole = tokenizer.apply_chat_template(list(messages), tokenize=False).rstrip("\n")
-    if not whole.startswith(prompt):
-        raise ValueError(
-            "The chat template of this model does not repeat its prompt; it can't be masked by prefix."
-        )
-    return (
-        tokenizer(prompt, add_special_tokens=False)["input_ids"],
-        tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"],
-    )
+def encode_example(tokenizer: Any, messages: Messages) -> list[tuple[list[int], bool]]:
+    """Token ids in runs: what the assistant is given (False), and what it says (True), in turns; it speaks last.
+
+    Raises ValueError for an odd chat template.
+    """
+    runs, read = [], ""
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = _render(tokenizer, messages[:index], add_generation_prompt=True)
+        whole = _render(tokenizer, messages[: index + 1]).rstrip("\n")
+        if not prompt.startswith(read) or not whole.startswith(prompt):
+            raise ValueError(
+                "The chat template of this model does not repeat its prompt; it can't be masked by prefix."
+            )
+        for text, said in ((prompt[len(read) :], False), (whole[len(prompt) :], True)):
+            runs.append((list(tokenizer(text, add_special_tokens=False)["input_ids"]), said))
+        read = whole
+    return runs
 
 
 def encode_prompt(tokenizer: Any, messages: Messages) -> list[int]:
@@ -31,5 +38,9 @@ def encode_prompt(tokenizer: Any, messages: Messages) -> list[int]:
 def count_tokens(tokenizer: Any, messages: Messages) -> int:
     """Tokens of an example where the assistant spoke last, else of a prompt."""
     if messages[-1]["role"] == "assistant":
-        return sum(map(len, encode_example(tokenizer, messages)))
+        return sum(len(ids) for ids, _ in encode_example(tokenizer, messages))
     return len(encode_prompt(tokenizer, messages))
+
+
+def _render(tokenizer: Any, messages: Messages, **wishes: bool) -> str:
+    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, **wishes))

@@ -3,15 +3,19 @@
 It knows no request and keeps no model in memory.
 """
 
+import json
 import logging
 import os
 import shutil
 import time
 from pathlib import Path
+from typing import Final
 
-from deployments.llm.engines.weights import locate_base_weights
+from deployments.llm.engines.weights import WeightsMissingError, locate_base_weights
 
 log = logging.getLogger(__name__)
+
+_TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def locate_chat_weights(configured: str, models_dir: Path) -> str:
@@ -25,6 +29,26 @@ def locate_chat_weights(configured: str, models_dir: Path) -> str:
     if not (target / "config.json").is_file():
         convert_gguf(gguf, target)
     return str(target)
+
+
+def check_folder(weights: str) -> None:
+    """Raises WeightsMissingError for a folder that is not a whole model, with what it lacks; a hub id passes."""
+    folder = Path(weights)
+    if not folder.is_dir():
+        return
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        missing.append(_TOKENIZERS[0])
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        parts = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        missing += [name for name in parts if not (folder / name).is_file()]
+    elif not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        missing.append("model.safetensors")
+    if missing:
+        raise WeightsMissingError(
+            f"The folder {folder} is not a whole model: {', '.join(missing)} is missing."
+        )
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
