@@ -1,33 +1,33 @@
 """Runs the engine's contract on the torch engine, over tiny models with random weights made in the folder given.
 
-`.venv-llm/bin/python -m tests.unit.llm.torch_engine_checks FOLDER` prints each check's name and what failed, as JSON.
+`.venv-trainer/bin/python -m tests.unit.llm.torch_engine_checks FOLDER` prints each check's name and what failed, in
+JSON.
 """
 
 import json
+import math
+import os
+import shutil
 import sys
 import traceback
 from pathlib import Path
 from unittest import mock
 
 import torch
-from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from deployments.llm.engines import scoring_process
+from deployments.llm.engines.fakes import FakeChatEngine
 from deployments.llm.engines.ports import (
     ContextTooLongError,
     EngineError,
     GenerationRequest,
     QueueFullError,
     UnknownModelError,
+    UnsupportedError,
 )
-from deployments.llm.engines.torch import engine as torch_engine
-from deployments.llm.engines.torch import lora
-from deployments.llm.engines.torch.engine import TorchEngine
-from deployments.llm.trainer.supervised import Progress, TrainingSettings, train_adapter
+from deployments.llm.engines.torch import models
+from deployments.llm.engines.torch.embedder import TorchEmbeddingEngine
+from deployments.llm.engines.torch.engine import TorchChatEngine
 from deployments.llm.engines.torch.sampling import penalise
 from deployments.llm.settings import LlmSettings
 from tests.unit.llm.engine_contract import (
@@ -40,52 +40,13 @@ from tests.unit.llm.engine_contract import (
     ask,
     fails,
 )
-
-TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
-
-
-def make_models(folder: Path) -> None:
-    """A chat model that never ends by itself, an adapter on it, an embedding model; a word is a token."""
-    vocabulary = {word: number for number, word in enumerate(["<pad>", "<unk>", "<eos>", *WORDS])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()
-    torch.manual_seed(3)
-    sizes = {
-        "vocab_size": len(vocabulary),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-    }
-    chat = LlamaForCausalLM(
-        LlamaConfig(
-            **sizes,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=CONTEXT,
-            eos_token_id=2,
-            tie_word_embeddings=False,
-        )
-    )
-    with torch.no_grad():
-        chat.lm_head.weight[:3] = 0
-    chat.save_pretrained(folder / "chat")
-    get_peft_model(chat, LoraConfig(r=2, target_modules="all-linear")).save_pretrained(folder / "adapter")
-    BertModel(BertConfig(**sizes, num_attention_heads=4)).save_pretrained(folder / "embedding")
-    for name in ("chat", "embedding"):
-        PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer,
-            pad_token="<pad>",
-            unk_token="<unk>",
-            eos_token="<eos>",
-            chat_template=TEMPLATE,
-        ).save_pretrained(folder / name)
+from tests.unit.llm.tiny_models import make_models
 
 
-def start_engine(folder: Path, **settings) -> Subject:
-    engine = TorchEngine(
+def start_engine(folder: Path, **settings) -> TorchChatEngine:
+    engine = TorchChatEngine(
         LlmSettings(
-            llm_chat_weights=str(folder / "chat"),
-            llm_embedding_weights=str(folder / "embedding"),
+            llm_base_model=str(folder / "chat"),
             llm_default_max_tokens=DEFAULT_MAX_TOKENS,
             llm_threads=1,
             **settings,
@@ -93,7 +54,14 @@ def start_engine(folder: Path, **settings) -> Subject:
     )
     engine.load()
     assert engine.ready, engine.failure
-    return Subject(engine, folder / "adapter")
+    return engine
+
+
+def start_subject(folder: Path) -> Subject:
+    engine = start_engine(folder)
+    embedding = TorchEmbeddingEngine("embedding", str(folder / "embedding"))
+    embedding.load()
+    return Subject(engine, engine, embedding, None, folder / "adapter")
 
 
 def check_penalties_are_openais(_: Path) -> None:
@@ -105,7 +73,7 @@ def check_penalties_are_openais(_: Path) -> None:
 
 
 def check_a_penalty_changes_its_own_answer_alone(folder: Path) -> None:
-    engine = start_engine(folder).engine
+    engine = start_engine(folder)
     plain, penalised = ask(engine), ask(engine, frequency_penalty=1.5)
     alone = [answer(engine, request)[0] for request in (plain, penalised)]
     assert alone[0] != alone[1]
@@ -114,12 +82,12 @@ def check_a_penalty_changes_its_own_answer_alone(folder: Path) -> None:
 
 
 def check_other_seeds_give_other_texts(folder: Path) -> None:
-    engine = start_engine(folder).engine
+    engine = start_engine(folder)
     assert len({answer(engine, ask(engine, temperature=1.0, seed=seed))[0] for seed in range(3)}) == 3
 
 
 def check_who_went_away_frees_the_queue(folder: Path) -> None:
-    engine = start_engine(folder, llm_max_batch=1, llm_max_queue=2).engine
+    engine = start_engine(folder, llm_max_batch=1, llm_max_queue=2)
     running = engine.generate(ask(engine, 20, max_tokens=170))
     waiting = engine.generate(ask(engine))
     assert fails(QueueFullError, lambda: engine.generate(ask(engine)))
@@ -131,7 +99,7 @@ def check_who_went_away_frees_the_queue(folder: Path) -> None:
 
 def check_the_batch_takes_answers_by_their_tokens(folder: Path) -> None:
     # Beside 20 + 170 tokens another row may come to be padded to as many.
-    engine = start_engine(folder, llm_max_batch_tokens=2 * 190 - 1).engine
+    engine = start_engine(folder, llm_max_batch_tokens=2 * 190 - 1)
     running = engine.generate(ask(engine, 20, max_tokens=170))
     next(iter(running))
     waiting = engine.generate(ask(engine, 20, max_tokens=2))
@@ -140,13 +108,13 @@ def check_the_batch_takes_answers_by_their_tokens(folder: Path) -> None:
 
 
 def check_one_answer_alone_is_let_in_however_long(folder: Path) -> None:
-    engine = start_engine(folder, llm_max_batch_tokens=10).engine
+    engine = start_engine(folder, llm_max_batch_tokens=10)
     generations = [engine.generate(ask(engine, words, max_tokens=20)) for words in (150, 5, 100)]
     assert [list(generation)[-1].finish_reason for generation in generations] == ["length"] * 3
 
 
 def check_a_model_forgotten_while_requests_wait(folder: Path) -> None:
-    engine, adapter = start_engine(folder, llm_max_batch=1)
+    engine, adapter = start_engine(folder, llm_max_batch=1), folder / "adapter"
     engine.register_adapter("ft:x", adapter)
     engine.register_adapter("ft:y", adapter)
     running = engine.generate(ask(engine, model="ft:x", max_tokens=150))
@@ -159,58 +127,132 @@ def check_a_model_forgotten_while_requests_wait(folder: Path) -> None:
 
 
 def check_weights_that_are_missing_are_a_failure_with_a_reason(folder: Path) -> None:
-    engine = TorchEngine(LlmSettings(llm_chat_weights=str(folder), llm_embedding_weights=str(folder)))
+    engine = TorchChatEngine(LlmSettings(llm_base_model=str(folder)))
     engine.load()
     assert not engine.ready and engine.failure
     assert fails(EngineError, lambda: engine.generate(ask(engine)))
 
 
-def check_training_learns_alike_with_any_number_of_threads(folder: Path) -> None:
-    words = [WORDS[number % len(WORDS)] for number in range(40)]
-    examples = [
-        [
-            {"role": "user", "content": " ".join(words[number : number + 4 + number % 3])},
-            {"role": "assistant", "content": " ".join(words[:3])},
-        ]
-        for number in range(5)
-    ]
-    losses, weights = [], []
-    for threads in (1, 2):
-        steps: list[Progress] = []
-        target = folder / f"trained-{threads}"
-        settings = TrainingSettings(4, 2, learning_rate_multiplier=5.0, seed=1, threads=threads)
-        tokens = train_adapter(
-            str(folder / "chat"), examples, examples[:3], settings, target, report=steps.append
+def check_an_adapter_of_another_base_fails_its_requests_in_words(folder: Path) -> None:
+    engine = start_engine(folder)
+    engine.register_adapter("ft:other", folder / "other-adapter")
+    engine.register_adapter("ft:gone", folder / "nowhere")
+    for model in ("ft:other", "ft:gone"):
+        error = fails(EngineError, lambda model=model: list(engine.generate(ask(engine, model=model))))
+        assert model in str(error) and "does not fit" in str(error), error
+        assert fails(EngineError, lambda model=model: engine.score(model, [5, 6, 7]))
+    assert answer(engine, ask(engine))[1].finish_reason
+
+
+def check_a_folder_that_is_no_whole_model_is_named_with_what_it_lacks(folder: Path) -> None:
+    part = folder / "part"
+    shutil.copytree(folder / "chat", part)
+    (part / "model.safetensors").unlink()
+    engine = TorchChatEngine(LlmSettings(llm_base_model=str(part)))
+    engine.load()
+    assert not engine.ready and "model.safetensors is missing" in (engine.failure or "")
+
+
+def check_biases_forbid_and_force_tokens(folder: Path) -> None:
+    engine = start_engine(folder)
+    (wanted,) = engine.tokenize(" w42")
+    text, _ = answer(engine, ask(engine, max_tokens=3, logit_bias={wanted: 100.0}))
+    assert text.split() == ["w42"] * 3
+    first = engine.tokenize(answer(engine, ask(engine, max_tokens=1))[0])[0]
+    assert (
+        engine.tokenize(answer(engine, ask(engine, max_tokens=1, logit_bias={first: -100.0}))[0])[0] != first
+    )
+    error = fails(UnsupportedError, lambda: engine.generate(ask(engine, logit_bias={10**6: 1.0})))
+    assert error.param == "logit_bias"
+
+
+def check_schemas_that_nothing_satisfies_are_refused(folder: Path) -> None:
+    engine = start_engine(folder)
+    for schema in (
+        {"type": "integer", "minimum": 5, "maximum": 3},
+        {"enum": []},
+        {"not": {}},
+        {"$ref": "#"},
+        {"$ref": "#/$defs/none"},
+        {"type": "string", "pattern": "("},
+        {"type": "array", "minItems": 3, "maxItems": 1},
+        {"type": "object", "properties": {"a": {"description": "x" * 70_000}}},
+    ):
+        error = fails(
+            UnsupportedError, lambda schema=schema: engine.generate(ask(engine, json_schema=schema))
         )
-        assert tokens == 4 * sum(len(f"{m[0]['content']} {m[1]['content']}".split()) for m in examples)
-        assert [step.step for step in steps] == list(range(1, 13))
-        assert [step.valid_loss is not None for step in steps] == [False, False, True] * 4
-        losses.append([step.valid_loss for step in steps if step.valid_loss is not None])
-        weights.append(load_file(target / "adapter_model.safetensors"))
-    assert losses[0][-1] < losses[0][0] - 0.2, losses
-    assert all(torch.allclose(value, weights[1][name], atol=1e-3) for name, value in weights[0].items())
+        assert error.param == "response_format", error
+    # One that recurses can be held to.
+    tree = {
+        "$defs": {
+            "node": {
+                "type": "object",
+                "properties": {"next": {"$ref": "#/$defs/node"}},
+                "additionalProperties": False,
+            }
+        },
+        "$ref": "#/$defs/node",
+    }
+    text, last = answer(engine, ask(engine, max_tokens=100, json_schema=tree))
+    assert text.startswith("{") and (last.finish_reason == "length" or json.loads(text) is not None)
 
 
-def check_training_takes_what_the_engine_counts_and_no_more(folder: Path) -> None:
-    engine = start_engine(folder, llm_max_model_len=100).engine
-    request = ask(engine, 60, max_tokens=40)
-    text, last = answer(engine, request)
-    example = [*request.messages, {"role": "assistant", "content": text}]
-    assert last.finish_reason == "length" and engine.count_tokens(example) == engine.max_model_len == 100
-    assert fails(ContextTooLongError, lambda: engine.generate(ask(engine, 60, max_tokens=41))).limit == 100
+def check_any_json_object_and_plain_answers_go_side_by_side(folder: Path) -> None:
+    engine = start_engine(folder)
+    plain = answer(engine, ask(engine, max_tokens=30))[0]
+    generations = [
+        engine.generate(ask(engine, max_tokens=30)),
+        engine.generate(ask(engine, max_tokens=60, json_schema={})),
+    ]
+    texts = ["".join(piece.text for piece in generation) for generation in generations]
+    assert texts[0] == plain and texts[1].lstrip().startswith("{")
 
-    def train(limit: int) -> int:
-        settings = TrainingSettings(1, 1, learning_rate_multiplier=1.0, seed=1, threads=1, max_tokens=limit)
-        return train_adapter(str(folder / "chat"), [example], [], settings, folder / "long", lambda _: None)
 
-    assert train(100) == 100
-    assert "Example 1 has 100 tokens; 99 is the limit" in str(fails(ValueError, lambda: train(99)))
+def check_scores_are_the_logprobs_of_the_answer(folder: Path) -> None:
+    engine = start_engine(folder)
+    engine.register_adapter("ft:x", folder / "adapter")
+    prompt = engine.tokenize(" ".join(WORDS[:12]))
+    for model in (engine.chat_model, "ft:x"):
+        request = GenerationRequest(model, prompt, max_tokens=4, temperature=0.0, logprobs=1)
+        told = [one for piece in engine.generate(request) for one in piece.logprobs]
+        scores = engine.score(model, [*prompt, *(one.id for one in told)], top=1)[-4:]
+        assert [one.id for one in scores] == [one.id for one in told]
+        assert all(abs(a.logprob - b.logprob) < 1e-4 for a, b in zip(scores, told, strict=True))
+        assert all(one.top[0].id == one.id and one.data.decode().strip() in WORDS for one in told)
+    assert engine.score(engine.chat_model, []) == []
+    assert fails(ContextTooLongError, lambda: engine.score(engine.chat_model, prompt * 30)).limit == CONTEXT
+    assert fails(ValueError, lambda: engine.score(engine.chat_model, [1, 10**6]))
+
+
+def check_a_process_of_its_own_tells_the_same_scores(folder: Path) -> None:
+    os.environ["GHOSTWRITER_LLM_BASE_MODEL"] = str(folder / "chat")
+    engine = start_engine(folder)
+    settings = LlmSettings(llm_trainer_python=Path(sys.executable), llm_threads=1)
+    assert scoring_process.build_engine(settings, engine) is engine
+    chat = FakeChatEngine(context=CONTEXT)
+    scoring = scoring_process.build_engine(settings, chat)
+    tokens = engine.tokenize(" ".join(WORDS[:12]))
+    try:
+        for model, adapter in (("ft:x", "adapter"), ("ft:other", "other-adapter")):
+            engine.register_adapter(model, folder / adapter)
+            chat.register_adapter(model, folder / adapter)
+        for model in (engine.chat_model, "ft:x"):
+            for mine, theirs in zip(
+                scoring.score(model, tokens, 2), engine.score(model, tokens, 2), strict=True
+            ):
+                assert (mine.id, mine.data, len(mine.top)) == (theirs.id, theirs.data, len(theirs.top))
+                assert abs(mine.logprob - theirs.logprob) < 0.05 or math.isnan(theirs.logprob)
+        assert "does not fit" in str(fails(EngineError, lambda: scoring.score("ft:other", tokens)))
+        assert "no token" in str(fails(ValueError, lambda: scoring.score(engine.chat_model, [10**6])))
+        assert len(scoring.score("ft:x", tokens)) == 12
+    finally:
+        scoring.close()
 
 
 def run_checks(folder: Path) -> dict[str, str]:
     """What failed, by the name of the check; empty where it passed."""
     make_models(folder)
-    checks = {name: (lambda check=check: check(start_engine(folder))) for name, check in CHECKS.items()}
+    checks = {name: (lambda check=check: check(start_subject(folder))) for name, check in CHECKS.items()}
     for name, check in globals().items():
         if name.startswith("check_"):
             checks[name] = lambda check=check: check(folder)
@@ -226,6 +268,5 @@ def run_checks(folder: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     # In full precision everywhere: near ties of random weights fall either way in bfloat16.
-    full = {"choose_dtype": lambda: torch.float32}
-    with mock.patch.multiple(torch_engine, **full), mock.patch.multiple(lora, **full):
+    with mock.patch.object(models, "choose_dtype", return_value=torch.float32):
         print(json.dumps(run_checks(Path(sys.argv[1]))))

@@ -20,9 +20,12 @@ from deployments.llm.engines.ports import (
     Generation,
     GenerationRequest,
     Piece,
+    TokenLogprob,
     Usage,
 )
-from deployments.llm.engines.torch.sampling import penalise, sample
+from deployments.llm.engines.torch.sampling import bias, choose, penalise
+from deployments.llm.engines.torch.schema import SchemaGuide
+from deployments.llm.engines.torch.vocabulary import Vocabulary
 
 
 @dataclass
@@ -34,6 +37,8 @@ class TorchGeneration(Generation):
     max_tokens: int
     generator: torch.Generator
     answer: AnswerText
+    guide: SchemaGuide | None = None
+    told: list[TokenLogprob] = field(default_factory=list)  # since the last piece
     tokens: list[int] = field(default_factory=list)
     pieces: "queue.SimpleQueue[Piece | Exception | None]" = field(default_factory=queue.SimpleQueue)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -65,8 +70,8 @@ class TorchGeneration(Generation):
 class Batch:
     """The running answers of one model, left-padded, with one shared key-value cache."""
 
-    def __init__(self, model: Any, tokenizer: Any, stop_tokens: frozenset[int]) -> None:
-        self._model, self._tokenizer, self._stop_tokens = model, tokenizer, stop_tokens
+    def __init__(self, model: Any, vocabulary: Vocabulary) -> None:
+        self._model, self._vocabulary = model, vocabulary
         self.rows: list[TorchGeneration] = []
         self._cache: DynamicCache | None = None
         self._mask: torch.Tensor | None = None
@@ -115,30 +120,42 @@ class Batch:
         return output.logits[:, -1].float()
 
     def _accept(self, rows: list[TorchGeneration], logits: torch.Tensor) -> None:
-        for index, row in enumerate(rows):
-            penalise(logits[index], row.tokens, row.request)
-        greedy = logits.argmax(-1).tolist()
-        for index, row in enumerate(rows):
-            request = row.request
-            token = (
-                greedy[index] if request.temperature <= 0 else sample(logits[index], request, row.generator)
-            )
-            ended = token in self._stop_tokens
-            row.tokens.append(token)
-            text = self._tokenizer.decode(row.tokens[:-1] if ended else row.tokens, skip_special_tokens=True)
-            full = len(row.tokens) >= row.max_tokens
-            piece = row.answer.push(text, last=ended or full)
-            finish: FinishReason | None = None
-            if ended or row.answer.stopped:
-                finish = "stop"
-            elif full:
-                finish = "length"
-            if piece or finish:
-                usage = Usage(len(row.prompt), len(row.tokens)) if finish else None
-                row.pieces.put(Piece(piece, finish, usage))
-            if finish:
-                row.cancelled.set()
+        for row, scores in zip(rows, logits, strict=True):
+            try:
+                self._accept_one(row, scores)
+            except EngineError as error:  # a schema that can't be followed further ends its own answer alone
+                row.fail(error)
         self._drop()
+
+    def _accept_one(self, row: TorchGeneration, logits: torch.Tensor) -> None:
+        request = row.request
+        # Told are the model's own probabilities, before anything is asked of it.
+        logprobs = None if request.logprobs is None else torch.log_softmax(logits.cpu(), -1)
+        penalise(logits, row.tokens, request)
+        bias(logits, request)
+        if row.guide is not None:
+            logits[~row.guide.allowed().to(logits.device)] = -torch.inf
+        token = choose(logits, request, row.generator)
+        ended = token in self._vocabulary.stop_tokens
+        whole = row.guide is not None and row.guide.take(token)
+        row.tokens.append(token)
+        if logprobs is not None and not ended:
+            row.told.append(self._vocabulary.tell(logprobs, token, request.logprobs or 0))
+        said = row.tokens[:-1] if ended else row.tokens
+        full = len(row.tokens) >= row.max_tokens
+        text = self._vocabulary.tokenizer.decode(said, skip_special_tokens=True)
+        piece = row.answer.push(text, last=ended or whole or full)
+        finish: FinishReason | None = None
+        if ended or whole or row.answer.stopped:
+            finish = "stop"
+        elif full:
+            finish = "length"
+        if piece or finish:
+            usage = Usage(len(row.prompt), len(row.tokens)) if finish else None
+            row.pieces.put(Piece(piece, finish, usage, tuple(row.told)))
+            row.told.clear()
+        if finish:
+            row.cancelled.set()
 
     def _drop(self) -> None:
         """Removes the rows that have ended or were cancelled."""
