@@ -1,7 +1,8 @@
-"""`python -m benchmarks.training`: how fast jobs train, beside a bare loop on transformers and peft; a Markdown table.
+"""`python -m benchmarks.training`: how fast jobs train, beside a bare loop on transformers and peft.
 
-It runs under `.venv-trainer/bin/python`, on the bundled model and on the examples of `content/`, each figure in a
-process of its own. ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 make a new CPU compute like an old one.
+It prints a table in Markdown, and runs under `.venv-trainer/bin/python`, on the bundled model and on the examples of
+`content/`, each figure in a process of its own. ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 make a new CPU compute
+like an old one.
 """
 
 import argparse
@@ -185,9 +186,8 @@ def main() -> None:
         mode: {name: statistics.median(run[name] for run in runs) for name in runs[0]}
         for mode, runs in results.items()
     }
-    print(
-        f"\n{wishes.examples} examples, {medians['bare']['tokens']:.0f} tokens, one epoch; medians of {wishes.runs}\n"
-    )
+    tokens = medians["bare"]["tokens"]
+    print(f"\n{wishes.examples} examples, {tokens:.0f} tokens, one epoch; medians of {wishes.runs}\n")
     print("| | tokens/s | to bare | peak MB | start-up s |\n|---|---|---|---|---|")
     for mode, row in medians.items():
         ratio = row["speed"] / medians["bare"]["speed"]

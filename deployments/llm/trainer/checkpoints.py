@@ -62,7 +62,8 @@ def find_resumable(job_dir: Path) -> tuple[Path | None, list[str]]:
     for path in sorted(folders, key=lambda path: -int(path.name[5:])):
         if int(path.name[5:]) in noted and _is_whole(path):
             return path, damaged
-        damaged.append(path.name)
+        if {one.name for one in path.iterdir()} != {*ADAPTER_FILES, CHECKPOINT_FILE}:
+            damaged.append(path.name)  # else it was thinned out
     return None, damaged
 
 

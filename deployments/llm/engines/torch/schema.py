@@ -33,7 +33,8 @@ class SchemaGuide:
             raise UnsupportedError(f"The JSON schema can't be used: {error}", _PARAM) from error
         self._matcher = LLMatcher(vocabulary.guide, grammar, log_level=0)
         self._check()
-        if not bool(self.allowed().any()):
+        self._matcher.compute_logit_bias()
+        if self._matcher.is_error() or not bool(self.allowed().any()):
             raise UnsupportedError("No JSON satisfies this schema.", _PARAM)
 
     def allowed(self) -> torch.Tensor:
