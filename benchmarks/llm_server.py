@@ -99,7 +99,9 @@ def run_server() -> Iterator[Server]:
                 base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=600, trust_env=False
             ) as client:
                 server = Server(psutil.Process(process.pid), client)
-                wait_for(lambda: _is_ready(client), _START_SECONDS)
+                wait_for(lambda: process.poll() is not None or _is_ready(client), _START_SECONDS)
+                if process.poll() is not None:
+                    raise RuntimeError(f"the server ended with {process.returncode}")
                 yield server
         finally:
             process.terminate()

@@ -152,10 +152,9 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def answer_http_error(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 400:  # the framework could not read the body
-            failure = ApiError(
-                400, f"{error.detail}: it must be JSON in UTF-8, nested and long within reason."
-            )
-            return JSONResponse(failure.body, status_code=400)
+            is_form = request.headers.get("Content-Type", "").startswith("multipart/")
+            wanted = "a form" if is_form else "JSON in UTF-8, nested and long within reason"
+            return JSONResponse(ApiError(400, f"{error.detail}: it must be {wanted}.").body, status_code=400)
         message = f"{HTTPStatus(error.status_code).phrase}: {request.method} {request.url.path}"
         headers = {"Allow": _list_methods(request)} if error.status_code == 405 else error.headers
         return JSONResponse(ApiError(error.status_code, message).body, error.status_code, headers)

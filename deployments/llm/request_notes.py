@@ -4,7 +4,6 @@ It knows no route, engine or log; whoever works for the request finds its notes 
 """
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -131,8 +130,7 @@ class NoteRequests:
             self._running.discard(notes)
             if watch:
                 watch.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watch
+                await asyncio.wait({watch})
             notes.seconds = time.monotonic() - notes.started
             notes.route = getattr(scope.get("route"), "path_format", UNMATCHED)
             for finish in notes.at_end:

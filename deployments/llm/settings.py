@@ -40,9 +40,9 @@ class LlmSettings(BaseSettings):
     llm_trainer_threads: int = Field(
         default=0, ge=0, description="CPU threads of a job; 0: all cores but one"
     )
-    # Each takes 46 MB for the bundled model on llama.cpp (2048 tokens of cache).
+    # On llama.cpp each takes its cache at the start: 47 MB with the bundled model and 2,048 tokens.
     llm_max_batch: int = Field(default=4, ge=1, description="generations that run at once")
-    # On torch, where the bundled model's cache takes 45 KiB a token in float32: 1.5 GB.
+    # The bundled model's cache takes 45 KiB a token in float32: 1.5 GB.
     llm_max_batch_tokens: int = Field(
         default=32_768, ge=1, description="prompts, answers and padding of the generations that run at once"
     )

@@ -61,9 +61,9 @@ class Floor:
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
     def begin(self, stop: Callable[[Exception], None]) -> Work:
-        """Takes up work for the request in the context. Raises QueueFullError."""
+        """Takes up work for the request in the context, whose time runs already. Raises QueueFullError."""
         now, notes = time.monotonic(), get_notes()
-        work = Work(stop, now + self._seconds, now, notes)
+        work = Work(stop, (notes.started if notes else now) + self._seconds, now, notes)
         with self._lock:
             full = self._most is not None and len(self._work) >= self._most
             if not full:

@@ -41,8 +41,9 @@ def llm(server: Server, tmp_path: Path) -> Callable[..., str]:
 
 @pytest.mark.parametrize("model", ["ours", "ours-responses"])
 def test_prompt(llm: Callable[..., str], model: str) -> None:
-    limit = "max_output_tokens" if model == "ours-responses" else "max_tokens"
-    assert llm("prompt", "-m", model, "-o", "temperature", "0", "-o", limit, "16", "One, two, three?").strip()
+    assert llm(
+        "prompt", "-m", model, "-o", "temperature", "0", "-o", "max_tokens", "16", "One, two, three?"
+    ).strip()
 
 
 def test_prompt_in_one_piece(llm: Callable[..., str]) -> None:

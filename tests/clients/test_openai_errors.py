@@ -18,7 +18,7 @@ from tests.llm_server import FAKE, serve_llm
 ASK: list[Any] = [{"role": "user", "content": "Count from one to one thousand, in words. " * 20}]
 
 
-@pytest.mark.parametrize("key", ["wrong", "wrong " * 50, "Bearer"])
+@pytest.mark.parametrize("key", ["wrong", "wrong" * 500, "Bearer"])
 def test_a_wrong_key(server: Server, key: str) -> None:
     stranger = openai.OpenAI(base_url=server.base_url, api_key=key, max_retries=0)
     with pytest.raises(openai.AuthenticationError) as caught:

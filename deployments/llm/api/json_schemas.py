@@ -4,6 +4,7 @@ It knows no grammar: an engine may still refuse what is in here.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,7 +21,7 @@ _HELD: Final = frozenset(
     (
         *("type", "properties", "required", "additionalProperties", "items", "prefixItems", "enum", "const"),
         *("anyOf", "oneOf", "allOf", "minItems", "maxItems", "minLength", "maxLength", "pattern", "format"),
-        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
     )
 )
 _ANNOTATIONS: Final = frozenset(
@@ -31,6 +32,7 @@ _ANNOTATIONS: Final = frozenset(
     )
 )
 _TYPES: Final = frozenset({"object", "array", "string", "integer", "number", "boolean", "null"})
+_COMBINED: Final = ("anyOf", "oneOf", "allOf")
 _COUNTS: Final = ("minItems", "maxItems", "minLength", "maxLength")
 _RANGES: Final = (
     ("minItems", "maxItems"),
@@ -43,7 +45,10 @@ _REPETITION: Final = re.compile(r"\{(\d*),?(\d*)\}")
 def prepare_schema(schema: Mapping[str, Any], *, lenient: bool = False, at: str = "") -> dict[str, Any]:
     """The schema without references and annotations. With `lenient` what no grammar can hold is left out; else it is
     refused, as are recursion, contradictions and more than MAX_DEPTH, MAX_NODES or MAX_BYTES. Errors name the place in
-    it, below `at`."""
+    it, below `at`.
+
+    An object with properties gets no others where the schema leaves that open: a small model would not end.
+    """
     try:
         text = json.dumps(schema, allow_nan=False)
         text.encode()
@@ -64,7 +69,9 @@ class _Preparation:
     def __init__(self, root: Mapping[str, Any], lenient: bool) -> None:
         self._root, self._lenient, self._nodes = root, lenient, 0
 
-    def prepare(self, schema: Any, at: str, depth: int, open_refs: tuple[str, ...]) -> Any:
+    def prepare(
+        self, schema: Any, at: str, depth: int, open_refs: tuple[str, ...], closes: bool = True
+    ) -> Any:
         self._nodes += 1
         if isinstance(schema, bool):
             return schema
@@ -83,20 +90,30 @@ class _Preparation:
             target = self._resolve(reference, at)
             rest = {name: value for name, value in schema.items() if name != "$ref"}
             merged = {**target, **rest} if isinstance(target, dict) else target
-            return self.prepare(merged, at, depth + 1, (*open_refs, reference))
+            return self.prepare(merged, at, depth + 1, (*open_refs, reference), closes)
         kept = {name: value for name, value in schema.items() if self._is_held(name, value, _join(at, name))}
         _check(kept, at)
+        combined = [name for name in _COMBINED if name in kept]
+        if closes and "properties" in kept and not combined:
+            kept.setdefault("additionalProperties", False)
+        # What is closed on its own can't be combined with more.
+        closes = closes and combined in (["anyOf"], ["oneOf"]) and "properties" not in kept
         for name, value in kept.items():
-            kept[name] = self._go_down(name, value, _join(at, name), depth, open_refs)
+            inner = closes if name in _COMBINED else True
+            kept[name] = self._go_down(name, value, _join(at, name), depth, open_refs, inner)
         return self._settle(kept, at)
 
-    def _go_down(self, name: str, value: Any, at: str, depth: int, open_refs: tuple[str, ...]) -> Any:
+    def _go_down(
+        self, name: str, value: Any, at: str, depth: int, open_refs: tuple[str, ...], closes: bool
+    ) -> Any:
         if name == "properties":
             return {
                 key: self.prepare(part, _join(at, key), depth + 1, open_refs) for key, part in value.items()
             }
         if name in ("anyOf", "oneOf", "allOf", "prefixItems"):
-            parts = [self.prepare(part, _join(at, i), depth + 1, open_refs) for i, part in enumerate(value)]
+            parts = [
+                self.prepare(part, _join(at, i), depth + 1, open_refs, closes) for i, part in enumerate(value)
+            ]
             return (
                 parts if name in ("allOf", "prefixItems") else [part for part in parts if part is not False]
             )
@@ -156,9 +173,11 @@ def _check(schema: Mapping[str, Any], at: str) -> None:
         count = schema.get(name, 0)
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT:
             raise refuse(f"Must be a whole number from 0 to {MAX_COUNT}.", _join(at, name))
-    for name in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+    for name in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"):
         if isinstance(schema.get(name, 0), bool) or not isinstance(schema.get(name, 0), int | float):
             raise refuse("Must be a number.", _join(at, name))
+    if schema.get("multipleOf", 1) <= 0:
+        raise refuse("Must be above zero.", _join(at, "multipleOf"))
     for low, high in _RANGES:
         if low in schema and high in schema and schema[low] > schema[high]:
             raise refuse(f"Nothing satisfies the schema: '{low}' is above '{high}'.", _join(at, low))
@@ -170,10 +189,10 @@ def _check(schema: Mapping[str, Any], at: str) -> None:
 def _check_pattern(pattern: Any, at: str) -> None:
     if not isinstance(pattern, str) or len(pattern) > 500:
         raise refuse("Must be a text of at most 500 characters.", at)
-    if any(
-        int(count or 0) > MAX_COUNT for match in _REPETITION.finditer(pattern) for count in match.groups()
-    ):
-        raise refuse(f"Nothing may be repeated more than {MAX_COUNT} times.", at)
+    # Repetitions within repetitions multiply.
+    counts = [max(int(count or 0) for count in match.groups()) for match in _REPETITION.finditer(pattern)]
+    if math.prod(max(count, 1) for count in counts) > MAX_COUNT:
+        raise refuse(f"Nothing may be repeated more than {MAX_COUNT} times, one within the other.", at)
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:

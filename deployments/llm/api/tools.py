@@ -7,11 +7,12 @@ to a call `{"name": …, "arguments": {…}}`, several calls `{"tool_calls": [ �
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import StringConstraints, model_validator
 
-from deployments.llm.api.json_schemas import prepare_schema
+from deployments.llm.api.json_schemas import MAX_BYTES, prepare_schema
 from deployments.llm.routes.strict_body import StrictBody, refuse
 
 MAX_TOOLS: Final = 64
@@ -60,7 +61,7 @@ class ToolUse:
     parallel: bool = False
     response: Mapping[str, Any] | None = None
 
-    @property
+    @cached_property
     def answer_schema(self) -> dict[str, Any]:
         """What the whole answer is held to."""
         calls = [
@@ -125,7 +126,10 @@ def choose_tools(
         use = replace(use, choice="required")
     wanted = [named] if named is not None else allowed
     kept = tuple(function for function in functions if wanted is None or function.name in wanted)
-    return replace(use, functions=kept)
+    use = replace(use, functions=kept)
+    if len(_dump(use.answer_schema)) > MAX_BYTES:
+        raise refuse(f"The parameters of the tools are longer than {MAX_BYTES} bytes together.", "tools")
+    return use
 
 
 def _object(**properties: Any) -> dict[str, Any]:

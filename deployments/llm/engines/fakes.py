@@ -116,7 +116,7 @@ class FakeChatEngine(_Loading, ChatEngine):
         self._default_max_tokens, self._reply = default_max_tokens, reply
         self._context, self._max_queue, self._gate = context, max_queue, gate
         self._vocabulary: list[str] = []
-        self.adapters: dict[str, Path] = {}
+        self._adapters: dict[str, Path] = {}
         self.requests: list[GenerationRequest] = []
         self.generations: list[FakeGeneration] = []
 
@@ -143,10 +143,14 @@ class FakeChatEngine(_Loading, ChatEngine):
         return sum(len(self.tokenize(message["content"])) for message in messages)
 
     def register_adapter(self, model_id: str, directory: Path) -> None:
-        self.adapters[model_id] = directory
+        self._adapters[model_id] = directory
 
     def forget_adapter(self, model_id: str) -> None:
-        self.adapters.pop(model_id, None)
+        self._adapters.pop(model_id, None)
+
+    @property
+    def adapters(self) -> Mapping[str, Path]:
+        return self._adapters
 
     def generate(self, request: GenerationRequest) -> FakeGeneration:
         self.check_ready()

@@ -173,6 +173,11 @@ class ChatEngine(Engine):
     def forget_adapter(self, model_id: str) -> None:
         """Takes a fine-tuned model away, from memory too; answers that run end as they would have."""
 
+    @property
+    @abstractmethod
+    def adapters(self) -> Mapping[str, Path]:
+        """Folders of the fine-tuned models that are known, by id: who scores beside this engine reads them too."""
+
     @abstractmethod
     def generate(self, request: GenerationRequest) -> Generation:
         """Queues a generation. Raises UnknownModelError, ContextTooLongError, QueueFullError, NotReadyError or

@@ -17,7 +17,8 @@ class Engines:
 
     @property
     def _all(self) -> tuple[Engine, ...]:
-        return (self.chat, self.scoring, self.embedding, self.rerank)
+        # One engine may have two roles.
+        return tuple(dict.fromkeys((self.chat, self.scoring, self.embedding, self.rerank)))
 
     def load(self) -> None:
         """Loads all side by side; blocks."""

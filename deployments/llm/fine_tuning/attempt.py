@@ -101,7 +101,7 @@ def start_attempt(
         attempt.end()
         raise
     try:
-        known.nice(nice)
+        known.nice(max(nice, known.nice()))
     except psutil.Error:
         log.warning("The trainer's priority could not be lowered")
     return attempt
@@ -126,9 +126,11 @@ def end_leftover(directory: Path) -> Leftover | None:
         # The process id alone could be someone else's by now.
         if abs(process.create_time() - note.create_time) < 1 and process.pid != os.getpid():
             log.warning("Ending process %d, which a former server left", process.pid)
+            if os.getpgid(note.pid) == note.pid:  # with all that it started
+                os.killpg(note.pid, signal.SIGKILL)
             process.kill()
             process.wait(_STOP_SECONDS)
-    except psutil.Error:
+    except (psutil.Error, ProcessLookupError):
         pass
     return Leftover(note.run_id, note.create_time)
 

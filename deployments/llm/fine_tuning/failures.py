@@ -3,6 +3,8 @@
 It knows no process and no storage.
 """
 
+import errno
+import os
 import signal
 from typing import Final
 
@@ -33,6 +35,8 @@ def describe_error(error: Exception) -> JobFailure:
 
 def describe_end(exit_code: int, result: TrainingResult, free_bytes: int) -> JobFailure:
     """What is told of a trainer that ended without success; `free_bytes` are those left on its disk."""
+    if result.error and os.strerror(errno.ENOSPC) in result.error:
+        return JobFailure(code=DISK_FULL, message=DISK_FULL_MESSAGE)
     if result.error:
         return JobFailure(code=result.code or "training_failed", message=result.error)
     if free_bytes < _ROOM_NEEDED:  # it could not even leave a result

@@ -29,7 +29,7 @@ from deployments.llm.uploads import FileStore
 
 log = logging.getLogger(__name__)
 
-_TICK: Final = 0.25
+_TICK: Final = 0.1
 _IDLE: Final = 2.0
 _JOIN_SECONDS: Final = 7.0
 _RUN_ENDS: Final[dict[str, EventType]] = {"succeeded": "COMPLETE", "failed": "FAIL"}

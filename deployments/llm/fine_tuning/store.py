@@ -100,7 +100,8 @@ class JobStore:
         """The jobs that can be read, newest first."""
         with self._lock:
             jobs = list(self._jobs.values())
-        return sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
+        # Of those made in the same second, the later one is the newer one.
+        return sorted(reversed(jobs), key=lambda job: job.created_at, reverse=True)
 
     def change(
         self, job_id: str, *, expected: Collection[Status] | None = None, **fields: Any

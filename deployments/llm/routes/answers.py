@@ -44,8 +44,10 @@ async def start_generations(
                 generation.cancel()
             if isinstance(error, ContextTooLongError):
                 raise translate(error, prompt) from error
-            if isinstance(error, UnsupportedError) and error.param == "json_schema":
-                raise translate(UnsupportedError(str(error), schema)) from error
+            if isinstance(error, UnsupportedError):  # an engine speaks of chat completions' parameters
+                params = {"response_format": schema, "messages": prompt, "prompt": prompt}
+                named = UnsupportedError(str(error), params.get(error.param, error.param))
+                raise translate(named) from error
             if isinstance(error, ValueError):  # a token that the model does not have
                 raise ApiError(400, str(error), param=prompt) from error
             raise

@@ -15,6 +15,7 @@ from deployments.llm.fine_tuning.estimate import estimate_finish
 from deployments.llm.fine_tuning.events import append_event, read_events
 from deployments.llm.fine_tuning.folder import read_checkpoints
 from deployments.llm.fine_tuning.job import CheckpointObject, Event, Job
+from deployments.llm.fine_tuning.outcome import drop_trainer_state
 from deployments.llm.fine_tuning.record import Bookkeeping, JobRecord
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
@@ -141,9 +142,12 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
 
     @router.post("/{job_id}/cancel")
     def cancel_job(job_id: str) -> Job:
+        before = find(job_id).status
         cancelled = change(job_id, "The job was cancelled", status="cancelled")
         if cancelled is None:
             raise refuse_ended(job_id)
+        if before != "running":  # else the runner does it once the trainer has ended
+            drop_trainer_state(jobs.job_dir(job_id))
         return cancelled
 
     @router.post("/{job_id}/pause")

@@ -1,6 +1,6 @@
 """The base of every request body: what is not known or can't be done is refused by name, never left out in silence."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -41,8 +41,12 @@ class StrictBody(BaseModel):
 
 
 def _is_sendable(value: Any) -> bool:
-    """Whether a text, or each of a list, can be encoded; bodies within have their own check."""
-    texts = value if isinstance(value, list) and value and isinstance(value[0], str) else [value]
+    """Whether a text, or each in a list or an object, can be encoded; bodies within have their own check."""
+    texts: Iterable[Any] = [value]
+    if isinstance(value, dict):
+        texts = (*value, *value.values())
+    elif isinstance(value, list) and value and isinstance(value[0], str):
+        texts = value
     try:
         for text in texts:
             if isinstance(text, str) and not text.isascii():

@@ -56,7 +56,7 @@ def save_checkpoint(
 
 def find_resumable(job_dir: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that is as it was written, and the names of newer ones that are not."""
-    damaged = []
+    damaged: list[str] = []
     noted = {checkpoint.step for checkpoint in read_checkpoints(job_dir)}
     folders = [path for path in (job_dir / CHECKPOINTS_FOLDER).glob("step-*") if path.name[5:].isdigit()]
     for path in sorted(folders, key=lambda path: -int(path.name[5:])):

@@ -5,8 +5,9 @@ It knows no model and no file.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
-_DIGITS = 5
+_DIGITS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 def round_row(row: Row) -> Row:
     """The row with its numbers rounded."""
-    return Row(
-        row.step,
-        *(None if (value := getattr(row, name)) is None else round(value, _DIGITS) for name in COLUMNS[1:]),
-    )  # type: ignore[arg-type]
+    rounded: dict[str, Any] = {
+        name: round(value, _DIGITS) for name, value in row.numbers.items() if name != "step"
+    }
+    return replace(row, **rounded)
 
 
 def format_table(rows: Sequence[Row]) -> bytes:
@@ -62,7 +63,8 @@ def parse_table(table: bytes) -> list[Row]:
     rows = []
     for line in table.decode().splitlines()[1:]:
         step, *cells = line.split(",")
-        rows.append(Row(int(step), *(float(cell) if cell else None for cell in cells)))  # type: ignore[arg-type]
+        numbers: list[Any] = [float(cell) if cell else None for cell in cells]
+        rows.append(Row(int(step), *numbers))
     return rows
 
 

@@ -58,7 +58,9 @@ class SupervisedTrainer(DurableTraining, CrewTrainer):
         """Mean loss and accuracy per token of the assistant's, over all examples held out."""
         sums = self.evaluate_examples(self._held_out, self.args.per_device_eval_batch_size)
         metrics = {"eval_loss": sums.loss / sums.count, "eval_mean_token_accuracy": sums.correct / sums.count}
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )  # it changes the control
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

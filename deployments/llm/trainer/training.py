@@ -42,7 +42,6 @@ def train_job(
     *,
     max_tokens: int,
     threads: int = 0,
-    save_seconds: float = SAVE_SECONDS,
 ) -> int:
     """Trains and leaves adapter and table in the job's folder; the tokens trained on.
 
@@ -64,7 +63,7 @@ def train_job(
         total_steps=steps_per_epoch * parameters.n_epochs,
         validates=job.validation_file is not None,
         patience=parameters.early_stopping_patience,
-        save_seconds=save_seconds,
+        save_seconds=SAVE_SECONDS,
     )
     plan.trainer.track(job_dir, progress, plan.lengths, parameters)
     checkpoint = _find_start(job_dir, progress)

@@ -38,8 +38,9 @@ FOLDERS = {
     "GHOSTWRITER_SECRETS_DIR",
     "GHOSTWRITER_LINEAGE_SPOOL_DIR",
 }
-# Containers listen on their own interface; which port is published says the compose file.
-ADDRESSES = re.compile(r"GHOSTWRITER_(LLM|SERVING)_(HOST|PORT)")
+# Containers listen on their own interface; which port is published says the compose file. Their folder of secrets can't
+# be written, so keys that are made are kept elsewhere.
+ADDRESSES = re.compile(r"GHOSTWRITER_(LLM|SERVING)_(HOST|PORT)|GHOSTWRITER_LLM_KEYS_FILE")
 LLM_SETTINGS: dict[str, str] = DOCUMENT["x-llm-settings"]
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 

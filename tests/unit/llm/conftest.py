@@ -66,6 +66,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         find_obstacle: Callable[[], str | None] = lambda: None,
         keyring: Keyring | None = None,
         embedding: EmbeddingEngine | None = None,
+        timeout: float = 3600,
         **settings: float,
     ) -> Server:
         engine = engine or FakeChatEngine()
@@ -83,7 +84,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         if embedding:
             engines = replace(engines, embedding=embedding)
         runner = JobRunner(
-            jobs, files, engine, command=command, environment=None, emit=emit, find_obstacle=find_obstacle
+            jobs,
+            files,
+            engine,
+            command=command,
+            environment=None,
+            emit=emit,
+            find_obstacle=find_obstacle,
+            timeout=timeout,
         )
         app = create_app(
             LlmSettings(**settings),

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from deployments.llm.engines.fakes import FakeChatEngine, FakeGeneration
-from deployments.llm.engines.ports import EngineError, Piece
+from deployments.llm.engines.ports import EngineError, Piece, UnsupportedError
 from deployments.llm.errors import ApiError
 from deployments.llm.routes.answers import read_pieces
 from shared import contracts
@@ -72,9 +72,27 @@ def test_json_is_asked_of_the_engine_by_its_schema(server):
     form = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}}
     body = ask(server, response_format=form)
     assert json.loads(body["choices"][0]["message"]["content"]) == {"a": 0}
-    assert server.engine.requests[-1].json_schema == schema
+    assert server.engine.requests[-1].json_schema == {**schema, "additionalProperties": False}
     ask(server, response_format={"type": "json_object"})
     assert server.engine.requests[-1].json_schema == {}
+
+
+def test_a_schema_that_the_engine_refuses_is_told_by_the_callers_parameter(start, monkeypatch):
+    server = start()
+
+    def refuse(request):
+        raise UnsupportedError("No answer can be held to it.", "response_format")
+
+    monkeypatch.setattr(server.engine, "generate", refuse)
+    tool = {"type": "function", "function": {"name": "f"}}
+    flat = {"model": CHAT["model"], "input": "hi", "text": {"format": {"type": "json_object"}}}
+    for path, body, param in (
+        (PATH, {**CHAT, "tools": [tool]}, "tools"),
+        (PATH, {**CHAT, "response_format": {"type": "json_object"}}, "response_format"),
+        ("/v1/responses", flat, "text.format"),
+    ):
+        answer = server.client.post(path, json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 class Broken(FakeGeneration):

@@ -241,3 +241,8 @@ def test_a_body_with_a_byte_order_mark_is_answered_without_a_500(server):
     sent = {"Authorization": f"Bearer {KEY}".encode(), "Content-Type": b"application/json"}
     call = Call(server.client.app, PATH, [b"\xef\xbb\xbf" + json.dumps(CHAT).encode()], sent)
     assert call.status in (200, 400)
+
+
+def test_a_form_that_cannot_be_read_is_refused_in_words(server):
+    sent = {"content": b"--y", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}
+    assert "JSON" not in refusal(server.client.post("/v1/files", **sent))["message"]

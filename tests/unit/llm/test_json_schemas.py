@@ -47,7 +47,24 @@ def test_references_are_resolved_and_annotations_left_out():
 
 def test_a_property_may_have_the_name_of_a_keyword():
     schema = {"type": "object", "properties": {"title": {"type": "string"}, "not": {"type": "null"}}}
-    assert prepare_schema(schema) == schema
+    assert prepare_schema(schema) == {**schema, "additionalProperties": False}
+
+
+def test_objects_are_closed_where_that_changes_nothing_else():
+    part, open_part = {"properties": {"a": {}}}, {"properties": {"a": {}}, "additionalProperties": True}
+    closed = {**part, "additionalProperties": False}
+    for schema, prepared in (
+        (part, closed),
+        (open_part, open_part),
+        ({"type": "object"}, {"type": "object"}),
+        ({"anyOf": [part, part]}, {"anyOf": [closed, closed]}),
+        ({"items": part}, {"items": closed}),
+        ({"allOf": [part, part]}, {"allOf": [part, part]}),
+        ({**part, "anyOf": [part]}, {**part, "anyOf": [part]}),
+        ({"allOf": [{"anyOf": [part]}]}, {"allOf": [{"anyOf": [part]}]}),
+        ({"allOf": [{"items": part}]}, {"allOf": [{"items": closed}]}),
+    ):
+        assert prepare_schema(schema) == prepared
 
 
 @pytest.mark.parametrize("schema", [{}, nest(MAX_DEPTH), {"enum": [1, "a", None]}, {"const": {"a": 1}}])
@@ -98,6 +115,9 @@ def test_what_can_be_held_to_stays_as_it_is(schema):
         ({"type": "string", "maxLength": 10**9}, "maxLength", "whole number"),
         ({"type": "string", "minLength": -1}, "minLength", "whole number"),
         ({"type": "string", "pattern": "a{1000000}"}, "pattern", "repeated"),
+        ({"type": "string", "pattern": "(a{99}b){99}"}, "pattern", "repeated"),
+        ({"type": "string", "pattern": "a{99999999999999999999}"}, "pattern", "repeated"),
+        ({"type": "integer", "multipleOf": 0}, "multipleOf", "above zero"),
         ({"type": "string", "pattern": "("}, "pattern", "regular expression"),
         ({"type": "string", "pattern": 3}, "pattern", "text"),
         ({"type": "string", "format": 3}, "format", "text"),
@@ -114,7 +134,7 @@ def test_what_cannot_be_held_to_is_refused_in_words(schema, param, words):
 
 
 def test_where_it_may_be_left_out_it_is():
-    schema = {"type": "array", "uniqueItems": True, "items": {"type": "integer", "multipleOf": 2}}
+    schema = {"type": "array", "uniqueItems": True, "items": {"type": "integer", "not": {"const": 2}}}
     assert prepare_schema(schema, lenient=True) == {"type": "array", "items": {"type": "integer"}}
     with pytest.raises(PydanticCustomError, match="recursion"):
         prepare_schema({"$ref": "#"}, lenient=True)

@@ -201,6 +201,7 @@ REFUSED = [
     ),
     ({"stream_options": {"include_obfuscation": False}}, "stream_options"),
     ({"extra_body": {"nonsense": 1}}, "nonsense"),
+    ({"metadata": {"a": "x" * 513}}, "metadata.a"),
 ]
 
 
@@ -210,6 +211,13 @@ def test_what_cannot_be_done_is_refused_by_name(connect):
         with pytest.raises(BadRequestError) as refusal:
             client.responses.create(**{"model": MODEL, "input": "hi", **change})
         assert refusal.value.param == param, change
+
+
+def test_half_a_surrogate_pair_in_metadata_is_refused(start):
+    body = {"model": MODEL, "input": "hi", "metadata": {"a": "\ud800"}}
+    sent = {"content": json.dumps(body), "headers": {"Content-Type": "application/json"}}
+    answer = start().client.post("/v1/responses", **sent)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
 
 
 def test_what_has_no_effect_is_let_pass(connect):

@@ -32,7 +32,9 @@ def object_schema(**properties):
     }
 
 
-CALL_WEATHER = object_schema(name={"const": "weather"}, arguments=PARAMETERS)
+CALL_WEATHER = object_schema(
+    name={"const": "weather"}, arguments={**PARAMETERS, "additionalProperties": False}
+)
 CALL_CLOCK = object_schema(name={"const": "clock"}, arguments={**object_schema(), "required": []})
 del CALL_CLOCK["properties"]["arguments"]["required"]
 SAY = object_schema(response={"type": "string"})
@@ -197,15 +199,24 @@ def test_a_history_of_calls_is_told_in_the_form_that_is_asked_for(connect):
 
 def test_a_strict_tool_must_be_one_that_can_be_held_to(connect):
     client, engine = connect(CALL)
-    odd = {"type": "object", "properties": {"n": {"type": "integer", "multipleOf": 5}}}
+    odd = {"type": "object", "properties": {"n": {"type": "integer", "not": {"const": 5}}}}
     tool = {"type": "function", "function": {"name": "f", "parameters": odd, "strict": True}}
     with pytest.raises(BadRequestError) as refusal:
         client.chat.completions.create(model=MODEL, messages=ASKED, tools=[tool])
-    assert refusal.value.param == "tools.0.function.parameters.properties.n.multipleOf"
+    assert refusal.value.param == "tools.0.function.parameters.properties.n.not"
     tool["function"]["strict"] = False
     client.chat.completions.create(model=MODEL, messages=ASKED, tools=[tool], tool_choice="required")
-    assert "multipleOf" in engine.requests[0].prompt[0]["content"]
-    assert "multipleOf" not in json.dumps(engine.requests[0].json_schema)
+    assert '"not"' in engine.requests[0].prompt[0]["content"]
+    assert '"not"' not in json.dumps(engine.requests[0].json_schema)
+
+
+def test_many_large_tools_are_too_much(connect):
+    client, _ = connect(CALL)
+    large = {"type": "object", "properties": {"a": {"enum": ["x" * 30_000]}}}
+    tools = [{"type": "function", "function": {"name": f"f{i}", "parameters": large}} for i in range(3)]
+    with pytest.raises(BadRequestError, match="longer than") as refusal:
+        client.chat.completions.create(model=MODEL, messages=ASKED, tools=tools)
+    assert refusal.value.param == "tools"
 
 
 def test_a_strict_tools_parameters_are_an_object(connect):

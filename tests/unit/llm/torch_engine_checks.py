@@ -5,6 +5,8 @@ JSON.
 """
 
 import json
+import math
+import os
 import shutil
 import sys
 import traceback
@@ -13,6 +15,8 @@ from unittest import mock
 
 import torch
 
+from deployments.llm.engines import scoring_process
+from deployments.llm.engines.fakes import FakeChatEngine
 from deployments.llm.engines.ports import (
     ContextTooLongError,
     EngineError,
@@ -218,6 +222,31 @@ def check_scores_are_the_logprobs_of_the_answer(folder: Path) -> None:
     assert engine.score(engine.chat_model, []) == []
     assert fails(ContextTooLongError, lambda: engine.score(engine.chat_model, prompt * 30)).limit == CONTEXT
     assert fails(ValueError, lambda: engine.score(engine.chat_model, [1, 10**6]))
+
+
+def check_a_process_of_its_own_tells_the_same_scores(folder: Path) -> None:
+    os.environ["GHOSTWRITER_LLM_BASE_MODEL"] = str(folder / "chat")
+    engine = start_engine(folder)
+    settings = LlmSettings(llm_trainer_python=Path(sys.executable), llm_threads=1)
+    assert scoring_process.build_engine(settings, engine) is engine
+    chat = FakeChatEngine(context=CONTEXT)
+    scoring = scoring_process.build_engine(settings, chat)
+    tokens = engine.tokenize(" ".join(WORDS[:12]))
+    try:
+        for model, adapter in (("ft:x", "adapter"), ("ft:other", "other-adapter")):
+            engine.register_adapter(model, folder / adapter)
+            chat.register_adapter(model, folder / adapter)
+        for model in (engine.chat_model, "ft:x"):
+            for mine, theirs in zip(
+                scoring.score(model, tokens, 2), engine.score(model, tokens, 2), strict=True
+            ):
+                assert (mine.id, mine.data, len(mine.top)) == (theirs.id, theirs.data, len(theirs.top))
+                assert abs(mine.logprob - theirs.logprob) < 0.05 or math.isnan(theirs.logprob)
+        assert "does not fit" in str(fails(EngineError, lambda: scoring.score("ft:other", tokens)))
+        assert "no token" in str(fails(ValueError, lambda: scoring.score(engine.chat_model, [10**6])))
+        assert len(scoring.score("ft:x", tokens)) == 12
+    finally:
+        scoring.close()
 
 
 def run_checks(folder: Path) -> dict[str, str]:

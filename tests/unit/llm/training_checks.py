@@ -4,6 +4,7 @@
 """
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
@@ -22,13 +24,18 @@ from transformers import AutoTokenizer
 from deployments.llm.fine_tuning.folder import checkpoint_dir, read_checkpoints
 from deployments.llm.fine_tuning.job import Hyperparameters, Job
 from deployments.llm.fine_tuning.store import read_events
-from deployments.llm.trainer import model
+from deployments.llm.trainer import __main__ as trainer_process
+from deployments.llm.trainer import model, training
 from deployments.llm.trainer.data import collate, encode_examples
 from deployments.llm.trainer.training import train_job
 from tests.unit.llm.engine_contract import WORDS, fails
 from tests.unit.llm.tiny_models import make_models
 
 STEPS = 10  # of 2 epochs
+_CONTEXTS = {
+    "supervised": multiprocessing.get_context("forkserver"),  # what is imported, is imported once
+    "dpo": multiprocessing.get_context("spawn"),  # pyarrow does not bear a fork
+}
 
 
 def make_conversations(count: int) -> list[list[dict[str, str]]]:
@@ -95,7 +102,7 @@ def preferences(count: int) -> list[dict]:
 
 def train(folder: Path, job_dir: Path, job: Job, **wishes) -> int:
     """Trains in this process."""
-    return train_job(job_dir, job, str(folder / "chat"), **{"max_tokens": 100, "threads": 2, **wishes})
+    return train_job(job_dir, job, str(folder / "chat"), **{"max_tokens": 100, "threads": 1, **wishes})
 
 
 def read_table(job_dir: Path) -> list[dict[str, str]]:
@@ -172,13 +179,8 @@ def check_the_worst_epochs_are_not_kept(folder: Path) -> None:
     of_best = load_file(checkpoint_dir(job_dir, 5 * (best + 1)) / "adapter_model.safetensors")
     assert all(torch.equal(value, of_best[name]) for name, value in kept.items())
     # What a resume needs is kept for the newest two alone, the adapter for all.
-    assert [
-        (checkpoint_dir(job_dir, one.step) / "optimizer.pt").exists() for one in read_checkpoints(job_dir)
-    ] == [
-        False,
-        True,
-        True,
-    ][-len(losses) :]
+    saved = [checkpoint_dir(job_dir, one.step) for one in read_checkpoints(job_dir)]
+    assert [(path / "optimizer.pt").exists() for path in saved] == [False] * (len(losses) - 2) + [True] * 2
 
 
 def check_preferences_are_learned(folder: Path) -> None:
@@ -238,27 +240,42 @@ def check_a_damaged_checkpoint_is_left_out_with_a_word(folder: Path) -> None:
 
 def check_kills_at_any_step_change_nothing(folder: Path) -> None:
     """Trainers that save after each step, killed with SIGKILL at random moments, against one that is left alone."""
-    for method, content, kills in (("supervised", chats(9), 2), ("dpo", preferences(9), 1)):
-        whole, _ = make_job(folder, f"whole-{method}", content, content[:3], method=method)
-        undisturbed = start_trainer(folder, whole)
-        torn, _ = make_job(folder, f"torn-{method}", content, content[:3], method=method)
+    for method, content, kills in (("supervised", chats(9), 3), ("dpo", preferences(9), 1)):
+        whole, job = make_job(folder, f"whole-{method}", content, content[:3], method=method)
+        trained = train(folder, whole, job)
+        torn, job = make_job(folder, f"torn-{method}", content, content[:3], method=method)
         chooser = random.Random(method)
         for _ in range(kills):
-            target = chooser.randrange(1, 4) + count_steps(torn)
-            trainer = start_trainer(folder, torn)
+            target = chooser.randrange(1, 3) + count_steps(torn)
+            trainer = start_trainer(folder, torn, method)
             deadline = time.monotonic() + 60
-            while count_steps(torn) < target and trainer.poll() is None and time.monotonic() < deadline:
+            while count_steps(torn) < target and trainer.is_alive() and time.monotonic() < deadline:
                 time.sleep(0.002)
-            trainer.send_signal(signal.SIGKILL)
-            assert trainer.wait(10) == -signal.SIGKILL, (torn / "trainer.log").read_text()[-2000:]
-        start_trainer(folder, torn).wait(60)
-        undisturbed.wait(60)
+            trainer.kill()
+            trainer.join(10)
+            assert trainer.exitcode == -signal.SIGKILL, (
+                trainer.exitcode,
+                (torn / "trainer.log").read_text()[-2000:],
+            )
+        assert train(folder, torn, job) == trained
         assert any("Resuming after step" in event.message for event in read_events(torn))
         assert (torn / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
-        tokens = [json.loads((one / "result.json").read_text())["trained_tokens"] for one in (torn, whole)]
-        assert tokens[0] == tokens[1] > 0
         ours, theirs = (load_file(one / "adapter" / "adapter_model.safetensors") for one in (torn, whole))
         assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def check_the_process_leaves_a_result_or_an_error(folder: Path) -> None:
+    job_dir, _ = make_job(folder, "process", chats(4))
+    command = [sys.executable, "-m", "deployments.llm.trainer", str(job_dir)]
+    environment = {**os.environ, "GHOSTWRITER_LLM_BASE_MODEL": str(folder / "chat")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((job_dir / "result.json").read_text())["trained_tokens"] == 2 * count_words(4)
+    (job_dir / "train.jsonl").write_text("[]\n")
+    trainer = start_trainer(folder, job_dir, "supervised")
+    trainer.join(60)
+    assert trainer.exitcode == 1
+    assert "Line 1" in json.loads((job_dir / "result.json").read_text())["error"]
 
 
 def count_steps(job_dir: Path) -> int:
@@ -267,32 +284,41 @@ def count_steps(job_dir: Path) -> int:
     return max(steps, default=0)
 
 
-def start_trainer(folder: Path, job_dir: Path) -> "subprocess.Popen[bytes]":
-    """The trainer's process, that saves after each step."""
-    code = (
-        "import sys; from deployments.llm.trainer import progress; progress.SAVE_SECONDS = 0.0; "
-        "from deployments.llm.trainer import training; training.SAVE_SECONDS = 0.0; "
-        "from deployments.llm.trainer.__main__ import main; sys.exit(main())"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(job_dir)],
-        env={**os.environ, "GHOSTWRITER_LLM_BASE_MODEL": str(folder / "chat"), "ATEN_CPU_CAPABILITY": "avx2"},
-        stdout=subprocess.DEVNULL,
-        stderr=(job_dir / "trainer.log").open("ab"),
-    )
+def start_trainer(folder: Path, job_dir: Path, method: str) -> "BaseProcess":
+    """The trainer's process."""
+    process = _CONTEXTS[method].Process(target=run_trainer, args=(folder, job_dir), daemon=True)
+    process.start()
+    return process
+
+
+def run_trainer(folder: Path, job_dir: Path) -> None:
+    """What the process of a trainer does, saving after each step."""
+    log = os.open(job_dir / "trainer.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.update(GHOSTWRITER_LLM_BASE_MODEL=str(folder / "chat"), GHOSTWRITER_LLM_TRAINER_THREADS="1")
+    with (
+        mock.patch.object(training, "SAVE_SECONDS", 0.0),
+        mock.patch.object(model, "choose_dtype", return_value=torch.float32),
+        mock.patch.object(sys, "argv", ["", str(job_dir)]),
+    ):
+        sys.exit(trainer_process.main())
 
 
 def run_checks(folder: Path) -> dict[str, str]:
     """What failed, by the name of the check; empty where it passed."""
+    _CONTEXTS["supervised"].set_forkserver_preload(["deployments.llm.trainer.training"])
     make_models(folder)
     outcomes = {}
     for name, check in list(globals().items()):
         if name.startswith("check_"):
+            started = time.monotonic()
             try:
                 check(folder)
                 outcomes[name] = ""
             except Exception:
                 outcomes[name] = traceback.format_exc()
+            print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
     return outcomes
 
 

@@ -15,7 +15,7 @@ from deployments.llm.engines.llama_cpp.quantised import finish
 _PREFIX: Final = "base_model.model."
 PERMUTED: Final = ("llama",)
 """Architectures whose query and key rows llama.cpp orders in another way than transformers does."""
-_ARCHITECTURES: Final = {name: architecture for architecture, name in MODEL_ARCH_NAMES.items()}
+ARCHITECTURES: Final = {name: architecture for architecture, name in MODEL_ARCH_NAMES.items()}
 
 
 class AdapterError(Exception):
@@ -75,9 +75,9 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 def _pair(tensors: Mapping[str, np.ndarray], base: Header) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Both matrices by llama.cpp's name of the weights they change."""
-    if base.architecture not in _ARCHITECTURES:
+    if base.architecture not in ARCHITECTURES:
         raise AdapterError(f"adapters on the architecture {base.architecture} can't be converted.")
-    names = get_tensor_name_map(_ARCHITECTURES[base.architecture], int(base.get("block_count", 0)))
+    names = get_tensor_name_map(ARCHITECTURES[base.architecture], int(base.get("block_count", 0)))
     halves: dict[str, dict[str, np.ndarray]] = {}
     for full, values in tensors.items():
         module, _, half = full.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".lora_")

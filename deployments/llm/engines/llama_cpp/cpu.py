@@ -1,5 +1,6 @@
 """Whether the prebuilt llama.cpp can run on a CPU; where it can't, its first instruction would kill the process."""
 
+import ctypes
 import platform
 from collections.abc import Collection
 from pathlib import Path
@@ -38,4 +39,16 @@ def read_flags(cpuinfo: str) -> frozenset[str]:
 def find_obstacle_here() -> str | None:
     """Why llama.cpp can't run on this machine; None where it can."""
     flags = read_flags(_CPUINFO.read_text()) if _CPUINFO.is_file() else frozenset()
-    return find_obstacle(platform.system(), platform.machine(), flags)
+    obstacle = find_obstacle(platform.system(), platform.machine(), flags)
+    if obstacle is None and platform.system() == "Linux":
+        return _find_missing_library()
+    return obstacle
+
+
+def _find_missing_library() -> str | None:
+    """The wheel for Linux carries all libraries but OpenMP's, which slim images of Debian lack."""
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        return "the system has no libgomp.so.1 (Debian and Ubuntu: apt install libgomp1)"
+    return None

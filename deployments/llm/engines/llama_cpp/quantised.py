@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 _OWN_KEYS: Final = ("general.architecture", "general.file_type", "general.quantization_version")
 Q8_0: Final = GGMLQuantizationType.Q8_0
-_FILE_TYPES: Final = {Q8_0: 7, GGMLQuantizationType.F16: 1}
+FILE_TYPES: Final = {Q8_0: 7, GGMLQuantizationType.F16: 1}
 
 
 def requantise(source: Path, target: Path, kind: GGMLQuantizationType = Q8_0) -> None:
@@ -32,7 +32,7 @@ def requantise(source: Path, target: Path, kind: GGMLQuantizationType = Q8_0) ->
                 writer.add_array(name, field.contents())
             else:
                 writer.add_key_value(name, field.contents(), field.types[0])
-        writer.add_file_type(_FILE_TYPES[kind])
+        writer.add_file_type(FILE_TYPES[kind])
         writer.add_quantization_version(2)
         for tensor in reader.tensors:
             shape = [int(size) for size in reversed(tensor.shape)]

@@ -161,7 +161,7 @@ class _Encoder:
                     f"{self._weights}: {told['dtype']} is not computed, only {', '.join(_TYPES)}."
                 )
             tensor = TensorProto(name=name, dims=told["shape"], data_type=_TYPES[told["dtype"]])
-            refer(tensor, self._weights.name, told["begin"], told["length"])
+            refer(tensor, self._weights.resolve().name, told["begin"], told["length"])
             self._initialisers[name] = tensor
         if self._initialisers[name].data_type == TensorProto.FLOAT:
             return name

@@ -23,7 +23,8 @@ def describe_onnx(file: Path) -> onnx.ModelProto:
         model = onnx.load_from_string(content)
     except Exception as error:  # protobuf's own
         raise WeightsMissingError(f"{file} is not an ONNX file: {error}") from error
-    place = 0
+    # A hub's snapshot links to files of other names, and links must not lead out of the folder.
+    name, place = file.resolve().name, 0
     for tensor in model.graph.initializer:
         if len(tensor.raw_data) < _SMALL:
             continue
@@ -31,7 +32,7 @@ def describe_onnx(file: Path) -> onnx.ModelProto:
         found = content.find(tensor.raw_data, place)
         found = found if found >= 0 else content.find(tensor.raw_data)
         place, length = found + len(tensor.raw_data), len(tensor.raw_data)
-        refer(tensor, file.name, found, length)
+        refer(tensor, name, found, length)
     return model
 
 

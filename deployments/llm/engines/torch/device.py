@@ -33,7 +33,9 @@ def choose_dtype() -> torch.dtype:
         return torch.float32
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if _BF16_FLAGS & read_cpu_flags() else torch.float32
+    # torch may be held to an older instruction set than the CPU has (ATEN_CPU_CAPABILITY).
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return torch.bfloat16 if wide and _BF16_FLAGS & read_cpu_flags() else torch.float32
 
 
 def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -102,6 +103,10 @@ class TorchChatEngine(ChatEngine, ScoringEngine):
 
     def forget_adapter(self, model_id: str) -> None:
         self._models.forget(model_id)
+
+    @property
+    def adapters(self) -> Mapping[str, Path]:
+        return self._models.adapters
 
     # --- tokens ---
     @property

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,17 @@ class Models:
     def _load_base(self, dtype: torch.dtype) -> Any:
         return AutoModelForCausalLM.from_pretrained(self._source, dtype=dtype).to(choose_device()).eval()
 
-    def register(self, model_id: str, directory: Path) -> None:
-        """Makes an adapter known, in the place of an older one."""
+    def register(self, model_id: str, directory: Path, *, same: bool = False) -> None:
+        """Makes an adapter known, in the place of an older one; `same` where it is surely the one that is loaded."""
         with self._lock:
             self._adapters[model_id] = directory
-            self._merged.pop(model_id, None)
+            if not same:
+                self._merged.pop(model_id, None)
+
+    @property
+    def adapters(self) -> Mapping[str, Path]:
+        """Folders by model id."""
+        return dict(self._adapters)
 
     def forget(self, model_id: str) -> None:
         """Takes it away."""
