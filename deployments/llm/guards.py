@@ -152,6 +152,10 @@ class GuardedChat(_Guard, ChatEngine):
         return self._engine.chat_model
 
     @property
+    def adapters(self) -> Mapping[str, Path]:
+        return self._engine.adapters
+
+    @property
     def max_model_len(self) -> int:
         return self._engine.max_model_len
 

@@ -103,6 +103,10 @@ class LlamaCppEngine(ChatEngine):
     def forget_adapter(self, model_id: str) -> None:
         self._fleet.forget(model_id)
 
+    @property
+    def adapters(self) -> Mapping[str, Path]:
+        return self._fleet.adapters
+
     # --- tokens ---
     @property
     def max_model_len(self) -> int:

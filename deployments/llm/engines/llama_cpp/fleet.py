@@ -69,6 +69,12 @@ class Fleet:
             self._failed.pop(model_id, None)
             self._changed.notify_all()
 
+    @property
+    def adapters(self) -> dict[str, Path]:
+        """The folders of those that are known, loaded or not."""
+        with self._changed:
+            return dict(self._known)
+
     def knows(self, model_id: str) -> bool:
         """Whether that is the base or a registered adapter."""
         with self._changed:
