@@ -64,10 +64,9 @@ check: ## formatting, lint, types, import rules, containers, unit tests: a minut
 	@.venv/bin/lint-imports
 	@$(python) -m pytest -q --numprocesses logical --dist worksteal
 
-test: ## make check, then the clients', integration, browser and end-to-end tests, on a stack of their own
+test: ## make check, then the integration (other people's clients too), browser and end-to-end tests, on a stack of their own
 	@stack/bootstrap.sh main llm trainer clients
 	@$(MAKE) --no-print-directory check
-	@.venv-clients/bin/python -m pytest -q tests/clients
 	@$(python) -m pytest -q tests/integration tests/browser tests/e2e
 
 bench: ## measure the figures of docs/operations.md

@@ -1,5 +1,7 @@
 """Which engine serves where, and which interpreter the server runs under."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
@@ -79,3 +81,19 @@ def test_the_server_changes_its_interpreter_once_at_most(trainer: Path) -> None:
 def test_an_interpreter_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(TorchMissingError, match="make up"):
         find_other_interpreter(has_torch=False, current=Path(sys.executable), trainer=tmp_path / "python")
+
+
+def test_a_server_that_needs_torch_and_has_none_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "llm_api_key").write_text("a-key")
+    environment = {
+        **os.environ,
+        "GHOSTWRITER_SECRETS_DIR": str(tmp_path),
+        "GHOSTWRITER_STATE_DIR": str(tmp_path),
+        "GHOSTWRITER_LLM_CHAT_ENGINE": "torch",
+        "GHOSTWRITER_LLM_TRAINER_PYTHON": str(tmp_path / "python"),
+    }
+    command = [sys.executable, "-m", "deployments.llm"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "llm: torch is needed, and there is no" in done.stderr
+    assert "Traceback" not in done.stderr
