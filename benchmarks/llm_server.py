@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import socket
 import statistics
 import subprocess
@@ -130,11 +131,11 @@ def wait_for(done: Callable[[], bool], seconds: float) -> None:
 
 @contextmanager
 def watch_memory(server: Server) -> Iterator[list[float]]:
-    """Megabytes of the server, every quarter of a second."""
+    """Megabytes of the server, every second: to look costs the system some time."""
     seen, stop = [server.memory], threading.Event()
 
     def watch() -> None:
-        while not stop.wait(0.25):
+        while not stop.wait(1):
             seen.append(server.memory)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -271,6 +272,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE}")
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server ends with it
     failed = 0
     with run_server() as server:
         rows: list[Row] = [("memory at rest, all models loaded, MB", f"{server.memory:.0f}", "", "")]
