@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -71,7 +72,11 @@ def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
     if url:
         yield Server(str(url).rstrip("/").removesuffix("/v1"), str(key))
         return
-    with serve_llm(tmp_path_factory.mktemp("server"), FAKE) as fake:
+    with ExitStack() as stack:
+        try:
+            fake = stack.enter_context(serve_llm(tmp_path_factory.mktemp("server"), FAKE))
+        except AssertionError as error:  # once, not for each test
+            pytest.exit(f"The server did not start: {error}", returncode=1)
         yield Server(fake.url, fake.key)
 
 

@@ -95,7 +95,6 @@ def test_a_megabyte_elsewhere(http: httpx.Client, path: str) -> None:
         [{"role": ["user"], "content": "a"}],
         [{"role": "user", "content": 7}],
         [{"role": "user", "content": None}],
-        [{"role": "user", "content": []}],
         [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}],
         [{"role": "user", "content": [{"type": "text"}]}],
         [
@@ -162,8 +161,12 @@ def test_numbers_that_are_none_or_out_of_range(http: httpx.Client, param: str, v
         del body["max_tokens"]
     text = f'{json.dumps(body)[:-1]}, "{param}": {value}}}'
     answer = http.post(CHAT, content=text, headers={"Content-Type": "application/json"})
-    # What is not JSON at all, as NaN, may be refused as that.
-    refused(answer, *([] if value in ("NaN", '"1"x') or "Infinity" in value or "NaN" in value else [param]))
+    params = [param]
+    if "NaN" in value or "Infinity" in value or value == '"1"x':
+        params = []  # not JSON at all, and perhaps refused as that
+    elif value == "99999999999999999999999":
+        params.append("messages")  # as OpenAI says it: prompt and limit together are too long
+    refused(answer, *params)
 
 
 @pytest.mark.parametrize(

@@ -210,4 +210,4 @@ def test_a_stream_that_is_left_does_not_hold_up_the_next(client: openai.OpenAI) 
 def test_what_is_not_supported_is_refused_by_name(client: openai.OpenAI, param: str, value: object) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(**GREEDY, extra_body={param: value})
-    assert caught.value.param == param and param in caught.value.message
+    assert (caught.value.param or "").startswith(param) and param in caught.value.message
