@@ -45,6 +45,7 @@ class LlamaServer:
         parameters.n_batch = parameters.n_ubatch = _BATCH
         parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = options.threads
         parameters.fit_params = False
+        parameters.warmup = False  # a quarter of the time that a new adapter waits for its server
         parameters.verbosity = -1
         parameters.ui = False
         parameters.endpoint_slots = False
