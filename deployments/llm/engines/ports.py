@@ -28,9 +28,10 @@ class ContextTooLongError(EngineError):
 
     def __init__(self, limit: int, prompt_tokens: int, max_tokens: int = 0) -> None:
         self.limit, self.prompt_tokens, self.max_tokens = limit, prompt_tokens, max_tokens
+        # The first words are OpenAI's: by them other clients tell that a prompt is too long.
         asked = f" and {max_tokens} tokens of completion were asked for" if max_tokens else ""
         super().__init__(
-            f"This model's context is {limit} tokens, but the input has {prompt_tokens}{asked}. "
+            f"This model's maximum context length is {limit} tokens, but the input has {prompt_tokens}{asked}. "
             "Shorten the input, or raise GHOSTWRITER_LLM_MAX_MODEL_LEN up to what the model can."
         )
 

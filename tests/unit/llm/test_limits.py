@@ -66,3 +66,10 @@ def test_an_answer_may_fill_the_context_and_no_more():
             prompt,
             asked or 0,
         )
+
+
+def test_a_prompt_that_is_too_long_is_told_in_the_words_that_clients_look_for():
+    with pytest.raises(
+        ContextTooLongError, match=r"^This model's maximum context length is 8 tokens, but .* 9"
+    ):
+        limit_answer(8, 9, None, 4)
