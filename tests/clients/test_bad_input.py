@@ -1,4 +1,4 @@
-"""Bad input over HTTP: each is refused in words or borne, and the server still answers afterwards."""
+"""Bad input over HTTP: refused in words or borne, and the server still answers."""
 
 import json
 import time
@@ -37,8 +37,7 @@ def refused(answer: httpx.Response, *params: str, status: int = 400) -> str:
     assert error["message"] and len(answer.content) < 5_000, "a refusal repeats what it refuses"
     if params:
         assert (error["param"] or "").startswith(params), error
-    message: str = error["message"]
-    return message
+    return str(error["message"])
 
 
 def with_messages(messages: object) -> dict[str, Any]:
@@ -349,11 +348,3 @@ def test_ten_thousand_texts_and_very_many_documents(http: httpx.Client) -> None:
     )
     asked = {"model": LOCAL_RERANK_MODEL, "query": "a", "documents": ["a"] * 100_000}
     refused(http.post("/v1/rerank", json=asked), "documents")
-
-
-def test_keys_that_are_doubled_are_read_once(http: httpx.Client) -> None:
-    text = json.dumps(ASK)[:-1] + ', "max_tokens": 2, "max_tokens": 3}'
-    answer = http.post(CHAT, content=text, headers={"Content-Type": "application/json"})
-    assert answer.status_code in (200, 400)
-    if answer.status_code == 200:
-        assert answer.json()["usage"]["completion_tokens"] <= 3

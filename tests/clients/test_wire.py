@@ -147,3 +147,11 @@ def test_an_unknown_length_is_counted_while_it_comes(http: httpx.Client, path: s
     except httpx.WriteError:
         return  # it hung up on us, which is allowed
     assert answer.status_code == 413 and answer.json()["error"].keys() == ERROR
+
+
+def test_keys_that_are_doubled_are_read_once(http: httpx.Client) -> None:
+    text = json.dumps(BODY)[:-1] + ', "max_tokens": 2, "max_tokens": 3}'
+    answer = http.post("/v1/chat/completions", content=text, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 400)
+    if answer.status_code == 200:
+        assert answer.json()["usage"]["completion_tokens"] <= 3
