@@ -34,7 +34,7 @@ def test_the_example_offers_no_setting_of_the_llm_server_that_it_lacks() -> None
 
 def test_documents_name_no_setting_of_the_desk_that_nothing_passes_on() -> None:
     texts = "".join(path.read_text() for path in [ROOT / "SECURITY.md", *(ROOT / "docs").rglob("*.md")])
-    named = set(re.findall(r"GHOSTWRITER_(?:SERVING|LLM|MAX)_[A-Z_]*[A-Z]", texts))
+    named = set(re.findall(r"GHOSTWRITER_(?:SERVING|LLM|MAX)_[A-Z0-9_]*[A-Z0-9]", texts))
     named -= {"GHOSTWRITER_LLM_API_KEY"}  # a secret: from its file alone
     assert named - LLM_SETTINGS <= set(PASSED_ON)
 
