@@ -1,7 +1,7 @@
 # Ghostwriter on one machine. Bare `make` prints the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo down status logs clean test check bench bench-decision mutation lock secrets install
+.PHONY: help up demo down status logs clean test check bench bench-llm bench-decision mutation lock secrets install
 
 # Settings come from the command line (make up PORT_OFFSET=100), the environment or .env, in this order.
 export STATE_DIR PORT_OFFSET GHOSTWRITER_CACHE_DIR PYTHON YES
@@ -72,6 +72,13 @@ test: ## make check, then the integration (other people's clients too), browser 
 bench: ## measure the figures of docs/operations.md
 	@stack/bootstrap.sh main llm trainer
 	@$(python) -m benchmarks
+
+bench-llm: ## measure the LLM server and its engines beside the bare libraries, for docs/engines.md (a quarter of an hour)
+	@stack/bootstrap.sh main llm trainer
+	@$(python) -m benchmarks.llm_server --write
+	@.venv-llm/bin/python -m benchmarks.embedding
+	@.venv-trainer/bin/python -m benchmarks.training
+	@$(python) -m benchmarks.engine_agreement
 
 bench-decision: ## measure how often the promotion rule errs, into docs/decision-rates.md
 	@stack/bootstrap.sh main
