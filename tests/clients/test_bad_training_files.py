@@ -44,9 +44,10 @@ def follow(http: httpx.Client, content: bytes) -> str:
             time.sleep(0.1)
         if job["status"] == "failed":
             return str(job["error"]["message"])
-        http.post(f"{path}/cancel")
         return str(job["status"])
     finally:
+        if created.status_code == 200:
+            http.post(f"/v1/fine_tuning/jobs/{created.json()['id']}/cancel")
         http.delete(f"/v1/files/{file_id}")
 
 

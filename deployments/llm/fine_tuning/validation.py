@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from deployments.llm.engines.ports import ChatEngine
-from deployments.llm.fine_tuning.examples import BadExampleError, Line, read_lines, scan_lines
+from deployments.llm.fine_tuning.examples import BadExampleError, Conversation, Line, read_lines, scan_lines
 from deployments.llm.fine_tuning.failures import InvalidFileError
 from deployments.llm.fine_tuning.folder import TRAIN_FILE, VALIDATION_FILE
 from deployments.llm.fine_tuning.job import Job
 from deployments.llm.uploads import FileStore, replace_durably
 
 _COPIES: Final = {"training_file": TRAIN_FILE, "validation_file": VALIDATION_FILE}
+
+
+_SHORTEST: Final = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 class AbandonedError(Exception):
@@ -54,20 +57,29 @@ def has_copies(job: Job, directory: Path) -> bool:
 def _copy(
     source: BinaryIO, target: BinaryIO, job: Job, engine: ChatEngine, check_wanted: Callable[[], bool]
 ) -> int:
-    count = 0
+    count, frame = 0, engine.count_tokens(_SHORTEST)
     for line in scan_lines(read_lines(source), job.method_type):
         if not check_wanted():
             raise AbandonedError(job.id)
-        _check_length(line, engine)
+        _check_length(line, engine, frame)
         target.write(line.content.rstrip(b"\r\n") + b"\n")
         count += 1
     return count
 
 
-def _check_length(line: Line, engine: ChatEngine) -> None:
+def _check_length(line: Line, engine: ChatEngine, frame: int) -> None:
+    """`frame` is what the chat template adds to an example. Only what may be too long is counted: that takes time."""
+    most = max(_bound_tokens(conversation, frame) for conversation in line.conversations)
+    if most <= engine.max_model_len:
+        return
     tokens = max(engine.count_tokens(conversation) for conversation in line.conversations)
     if tokens > engine.max_model_len:
         raise BadExampleError(
             f"Line {line.number}: the example has {tokens} tokens, and the model's context is "
             f"{engine.max_model_len}. Shorten it, or raise GHOSTWRITER_LLM_MAX_MODEL_LEN up to what the model can."
         )
+
+
+def _bound_tokens(conversation: Conversation, frame: int) -> int:
+    """More tokens than it can have: a token is a byte at least, and each message has its marks."""
+    return sum(len(message["content"].encode()) + frame for message in conversation)
