@@ -58,6 +58,7 @@ def test_a_tool(place: dict[str, Any]) -> None:
         ASK,
         tools=[TOOL],
         tool_choice="required",
+        parallel_tool_calls=False,
         temperature=0,
         max_tokens=100,
         **place,

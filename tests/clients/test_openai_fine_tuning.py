@@ -1,7 +1,9 @@
 """OpenAI's SDK: fine-tuning jobs, from their files to the answers of what was tuned."""
 
+import io
 import json
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -97,10 +99,12 @@ def test_a_model_is_tuned_answers_and_is_deleted(
     metrics = [event.data for event in events if event.type == "metrics"]
     assert metrics and all(isinstance(data, dict) and data["train_loss"] > 0 for data in metrics)
 
-    # The result file, the checkpoints, each of them a model.
-    (result,) = (client.files.retrieve(file) for file in job.result_files)
-    assert result.purpose == "fine-tune-results"
-    assert client.files.content(result.id).read().startswith(b"step,")
+    # The result files are the curve and the adapter; the checkpoints are models.
+    curve, adapter = (client.files.retrieve(file) for file in job.result_files)
+    assert curve.purpose == adapter.purpose == "fine-tune-results"
+    assert client.files.content(curve.id).read().startswith(b"step,")
+    with zipfile.ZipFile(io.BytesIO(client.files.content(adapter.id).read())) as folder:
+        assert sorted(folder.namelist()) == ["adapter_config.json", "adapter_model.safetensors"]
     checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id))
     for checkpoint in checkpoints:
         assert checkpoint.fine_tuning_job_id == job.id and checkpoint.step_number > 0
