@@ -57,7 +57,7 @@ class _KeyFile(BaseModel):
 class Keyring:
     """The key of the installation, which has no limits, and those of the file; without any, everyone may come in.
 
-    Raises KeyFileError where the file is damaged from the beginning; where that happens later, the keys that were read
+    Once there was a key it stays closed: a file that is moved away takes its keys with it and opens nothing. Raises KeyFileError where the file is damaged from the beginning; where that happens later, the keys that were read
     last go on, and the log says so.
     """
 
@@ -68,12 +68,13 @@ class Keyring:
             entry = Key(name=DEFAULT_NAME, sha256=digest_key(default_key.encode()), created=0, scopes=SCOPES)
             self._default = [entry]
         self._keys = read_keys(path) if path else []
+        self._closed = bool(self._default or self._keys)
 
     @property
     def open(self) -> bool:
-        """Whether there is no key at all, not even a revoked one."""
+        """Whether there is no key at all, not even a revoked one, and was none since the start."""
         self._refresh()
-        return not self._default and not self._keys
+        return not self._closed
 
     def find(self, given: bytes) -> Key | None:
         """The key that this is, in a time that doesn't tell how near it came; None for a wrong or revoked one."""
@@ -93,6 +94,7 @@ class Keyring:
         except KeyFileError as error:
             log.error("%s. The %d keys that were read last go on", error, len(self._keys))
         else:
+            self._closed = self._closed or bool(self._keys)
             log.info("%s was read again: %d keys", self._path.name, len(self._keys))
 
 

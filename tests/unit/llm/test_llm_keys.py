@@ -135,6 +135,15 @@ def test_without_any_key_everyone_may_come_in_and_with_a_revoked_one_nobody(path
     assert Keyring("a").find(b"a") and not Keyring("a").find(b"") and not Keyring("").find(b"")
 
 
+@pytest.mark.parametrize("lose", [lambda path: path.unlink(), lambda path: path.write_text("{}")])
+def test_a_file_of_keys_that_is_lost_opens_nothing(path, lose):
+    """Else whoever moves the file, or restores it, lets everyone in meanwhile, on all addresses."""
+    key = add_key(path, "anna")
+    ring = Keyring("", path)
+    lose(path)
+    assert not ring.open and ring.find(key.encode()) is None
+
+
 def test_a_key_is_good_for_its_scopes(path, ask):
     key = add_key(path, "anna", scopes=("embeddings",))
     answer = ask(key)
