@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from deployments.llm.errors import CodedRefusal
 from deployments.llm.keyring import Key, Keyring
 from deployments.llm.quotas import Excess, Quotas
-from deployments.llm.request_notes import RequestNotes, get_notes
+from deployments.llm.request_notes import get_notes
 from deployments.llm.scopes import find_scope
 from shared.admission import Refusal
 
@@ -45,13 +45,10 @@ def build_check(
             raise _refuse(key, excess, quotas)
         if notes:
             notes.headers.update(quotas.describe(key))
-            notes.at_end.append(lambda: _release(quotas, key, notes))
+            notes.when_spent.append(lambda tokens: quotas.spend(key, tokens))
+            notes.at_end.append(lambda: quotas.release(key))
 
     return check
-
-
-def _release(quotas: Quotas, key: Key, notes: RequestNotes) -> None:
-    quotas.release(key, notes.prompt_tokens + notes.completion_tokens)
 
 
 def _refuse(key: Key, excess: Excess, quotas: Quotas) -> CodedRefusal:

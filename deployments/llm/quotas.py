@@ -80,11 +80,15 @@ class Quotas:
             spent.running += 1
             return None
 
-    def release(self, key: Key, tokens: int) -> None:
-        """A request that was let in has ended, and took so many tokens."""
+    def release(self, key: Key) -> None:
+        """A request that was let in has ended."""
+        with self._lock:
+            self._spent[key.name].running -= 1
+
+    def spend(self, key: Key, tokens: int) -> None:
+        """A request took so many tokens; it may have ended since."""
         with self._lock:
             self._turn_day(self._clock())
-            self._spent[key.name].running -= 1
             if tokens:
                 self._tokens[key.name] += tokens
 

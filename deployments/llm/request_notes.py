@@ -42,6 +42,8 @@ class RequestNotes:
     headers: dict[str, str] = field(default_factory=dict)
     """What the answer carries besides its own headers."""
     at_end: list[Callable[[], None]] = field(default_factory=list)
+    when_spent: list[Callable[[int], None]] = field(default_factory=list)
+    """Called with the tokens of each piece of work, some of which is known only after the request's end."""
     _stops: list[Stop] = field(default_factory=list)
     _error: Exception | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -52,6 +54,8 @@ class RequestNotes:
             self.model = model
             self.prompt_tokens += prompt_tokens
             self.completion_tokens += completion_tokens
+        for tell in self.when_spent:
+            tell(prompt_tokens + completion_tokens)
 
     def when_abandoned(self, stop: Stop) -> None:
         """Calls `stop` once the work is of no use any more; at once where it is so already."""

@@ -6,11 +6,18 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from starlette.responses import PlainTextResponse
 
+from deployments.llm.admittance import build_check
+from deployments.llm.errors import answer_refusal
 from deployments.llm.keyring import DEFAULT_SCOPES, KeyFileError, Keyring, add_key, read_keys, revoke_key
 from deployments.llm.keys import main
+from deployments.llm.quotas import Quotas
+from deployments.llm.request_notes import NoteRequests, get_notes
 from deployments.llm.scopes import find_scope
 from shared import contracts
+from shared.admission import Admission, Rule
+from tests.asgi_call import Call
 
 CHAT_PATH = "/v1/chat/completions"
 CHAT = {"model": contracts.LOCAL_CHAT_MODEL, "messages": [{"role": "user", "content": "one two three four"}]}
@@ -197,6 +204,24 @@ def test_tokens_a_day_are_used_up_across_a_restart(path, start):
     assert answer.headers["x-should-retry"] == "false"
     assert answer.headers["x-ratelimit-remaining-tokens"] == "0"
     assert 0 < int(answer.headers["Retry-After"]) <= 86_400
+
+
+def test_tokens_that_are_counted_after_the_request_are_spent_too(path):
+    """Who goes away early would else pay for nothing: half an answer's tokens are counted in a thread of its own."""
+    secret, kept, quotas = add_key(path, "anna", tokens_per_day=10), [], Quotas()
+
+    async def app(scope, receive, send):
+        kept.append(get_notes())
+        await PlainTextResponse("")(scope, receive, send)
+
+    ring = Keyring("", path)
+    check = build_check(ring, quotas, lambda: False)
+    guarded = Admission(app, rules={"/": Rule(0)}, check=check, answer=answer_refusal)
+    asked = NoteRequests(guarded, tell=[], running=set())
+    bearer = {"Authorization": f"Bearer {secret}".encode()}
+    assert Call(asked, "/v1/models", headers=bearer).status == 200
+    kept[0].add("m", 8, 4)
+    assert Call(asked, "/v1/models", headers=bearer).status == 429
 
 
 def test_the_log_names_the_key_and_never_holds_it(path, ask, caplog):

@@ -47,14 +47,15 @@ def test_a_refused_request_is_not_counted(clock):
         assert quotas.admit(anna).limit == "requests per minute"
     clock.now += 60
     assert quotas.admit(anna) == Excess("requests at once", 1, 1)
-    quotas.release(anna, 0)
+    quotas.release(anna)
     assert quotas.admit(anna) is None
 
 
 def test_what_runs_at_once_ends_with_the_request(clock):
     quotas, anna = Quotas(clock=clock), key(concurrency=2)
     assert [quotas.admit(anna) for _ in range(3)] == [None, None, Excess("requests at once", 2, 1)]
-    quotas.release(anna, 5)
+    quotas.spend(anna, 5)
+    quotas.release(anna)
     assert quotas.admit(anna) is None
     assert quotas.describe(anna) == {}
 
@@ -62,7 +63,8 @@ def test_what_runs_at_once_ends_with_the_request(clock):
 def test_the_day_of_utc_ends(clock):
     quotas, anna = Quotas(clock=clock), key(tokens_per_day=10)
     assert quotas.admit(anna) is None
-    quotas.release(anna, 12)
+    quotas.spend(anna, 12)
+    quotas.release(anna)
     assert quotas.admit(anna) == Excess("tokens per day", 10, DAY - 10, lasting=True)
     clock.now += DAY - 10
     assert quotas.admit(anna) is None
@@ -78,7 +80,7 @@ def test_tokens_of_today_are_read_back_and_those_of_yesterday_are_not(clock, tmp
     path = tmp_path / "new" / "usage.json"
     quotas, anna = Quotas(path, clock), key(tokens_per_day=10)
     quotas.admit(anna)
-    quotas.release(anna, 7)
+    quotas.spend(anna, 7)
     quotas.save()
     assert Quotas(path, clock).describe(anna)["x-ratelimit-remaining-tokens"] == "3"
     clock.now += DAY
@@ -89,7 +91,7 @@ def test_nothing_is_written_where_nothing_was_spent(clock, tmp_path):
     path = tmp_path / "usage.json"
     quotas = Quotas(path, clock)
     quotas.admit(key())
-    quotas.release(key(), 3)
+    quotas.spend(key(), 3)
     quotas.save()
     path.unlink()
     quotas.save()
@@ -107,7 +109,7 @@ def test_a_disk_that_takes_nothing_stops_nobody(clock, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     quotas = Quotas(tmp_path / "file" / "usage.json", clock)
     quotas.admit(key())
-    quotas.release(key(), 3)
+    quotas.spend(key(), 3)
     quotas.save()
     assert "could not be written" in caplog.text
     assert quotas.describe(key(tokens_per_day=10))["x-ratelimit-remaining-tokens"] == "7"
