@@ -57,8 +57,9 @@ class _KeyFile(BaseModel):
 class Keyring:
     """The key of the installation, which has no limits, and those of the file; without any, everyone may come in.
 
-    Once there was a key it stays closed: a file that is moved away takes its keys with it and opens nothing. Raises KeyFileError where the file is damaged from the beginning; where that happens later, the keys that were read
-    last go on, and the log says so.
+    Once there was a key it stays closed: a file that is moved away takes its keys with it and opens nothing. Raises
+    KeyFileError where the file is damaged from the beginning; where that happens later, the keys that were read last go
+    on, and the log says so.
     """
 
     def __init__(self, default_key: str, path: Path | None = None) -> None:
@@ -160,9 +161,10 @@ def _change(path: Path) -> Iterator[list[Key]]:
             stream.write(_KeyFile(keys=keys).model_dump_json(indent=2).encode())
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    # The time of its last change tells too that a file which could not be read now can be.
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -10,7 +10,15 @@ from starlette.responses import PlainTextResponse
 
 from deployments.llm.admittance import build_check
 from deployments.llm.errors import answer_refusal
-from deployments.llm.keyring import DEFAULT_SCOPES, KeyFileError, Keyring, add_key, read_keys, revoke_key
+from deployments.llm.keyring import (
+    DEFAULT_SCOPES,
+    KeyFileError,
+    Keyring,
+    add_key,
+    digest_key,
+    read_keys,
+    revoke_key,
+)
 from deployments.llm.keys import main
 from deployments.llm.quotas import Quotas
 from deployments.llm.request_notes import NoteRequests, get_notes
@@ -242,3 +250,13 @@ def test_the_files_time_alone_is_enough_to_read_it_again(path):
     path.write_text(text)
     os.utime(path, ns=(1, 1))
     assert ring.find(key.encode()).name == "anna"
+
+
+def test_a_file_of_the_same_time_and_length_is_read_again(path):
+    """Its rights tell too: a file that could not be read, as another user revoked a key, is read once it can be."""
+    key = add_key(path, "anna")
+    before, text = path.stat(), path.read_text()
+    ring = Keyring("", path)
+    path.write_text(text.replace(digest_key(key.encode()), "0" * 64))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert ring.find(key.encode()) is None
