@@ -3,11 +3,11 @@
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deployments.llm.engines.answer_text import AnswerText
 from deployments.llm.engines.llama_cpp.request_body import watches_tokens, write_body
-from deployments.llm.engines.llama_cpp.server import LlamaServer
+from deployments.llm.engines.llama_cpp.schema import check_kept
 from deployments.llm.engines.ports import (
     EngineError,
     FinishReason,
@@ -17,6 +17,9 @@ from deployments.llm.engines.ports import (
     TokenLogprob,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from deployments.llm.engines.llama_cpp.server import LlamaServer
 
 
 class LlamaGeneration(Generation):
@@ -56,7 +59,7 @@ class LlamaGeneration(Generation):
         self._pieces.put(error if known else EngineError(f"The generation failed: {error}"))
         self.ended.set()
 
-    def run(self, server: LlamaServer, lora: Sequence[Mapping[str, float]]) -> None:
+    def run(self, server: "LlamaServer", lora: Sequence[Mapping[str, float]]) -> None:
         """Generates on the server to the end. Raises EngineError."""
         while not self.ended.is_set():
             self._begun_at = len(self._tokens)
@@ -102,6 +105,8 @@ class LlamaGeneration(Generation):
 
     def _finish(self, reason: FinishReason, usage: Mapping[str, Any]) -> None:
         self._written = self._begun_at + int(usage["completion_tokens"])
+        if self._grammar and reason == "stop" and not self._answer.stopped:
+            check_kept(self._text)
         self._put(self._answer.push(self._text, last=True), "stop" if self._answer.stopped else reason)
 
     def _put(self, text: str, reason: FinishReason | None = None) -> None:
