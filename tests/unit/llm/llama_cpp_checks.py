@@ -10,6 +10,7 @@ import threading
 import traceback
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock, patch
 
 from deployments.llm.engines.digests import compute_digest
 from deployments.llm.engines.fakes import (
@@ -19,6 +20,7 @@ from deployments.llm.engines.fakes import (
     FakeScoringEngine,
 )
 from deployments.llm.engines.llama_cpp.engine import build_engine
+from deployments.llm.engines.llama_cpp.fleet import Fleet
 from deployments.llm.engines.ports import (
     EngineError,
     GenerationRequest,
@@ -250,6 +252,35 @@ def check_weights_that_do_not_do_are_a_failure_with_a_reason(folder: Path) -> No
         engine = start_engine(folder, model, **settings)
         assert not engine.ready and words in (engine.failure or ""), (model, engine.failure)
         assert fails(NotReadyError, lambda e=engine: e.generate(ask(e)))
+
+
+def check_those_that_wait_for_adapters_do_not_wake_each_other(folder: Path) -> None:
+    loading, served, wakes = threading.Event(), threading.Semaphore(0), []
+
+    def note():
+        wakes.append(1)
+        wake()
+
+    def build(wanted):
+        assert not wanted or loading.wait(10)
+        return Mock(), {}
+
+    def borrow(name):
+        with fleet.borrow(name) as (_, scales):
+            assert [scale["scale"] for scale in scales] == [1.0]
+        served.release()
+
+    fleet = Fleet(build, "base", 1)
+    fleet.start()
+    wake = fleet._changed.notify_all
+    for name in ("a", "b", "c"):
+        fleet.register(name, folder / name)
+        threading.Thread(target=borrow, args=(name,), daemon=True).start()
+    with patch.object(fleet._changed, "notify_all", side_effect=note):
+        assert not served.acquire(timeout=0.2) and len(wakes) < 20
+    loading.set()
+    assert all(served.acquire(timeout=10) for _ in range(3))
+    fleet.close()
 
 
 def check_closing_ends_those_that_wait(folder: Path) -> None:

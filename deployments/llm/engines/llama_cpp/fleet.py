@@ -104,6 +104,7 @@ class Fleet:
 
     def _wait_for(self, model_id: str) -> _Lease:
         deadline = time.monotonic() + _SWAP_SECONDS
+        asked: _Lease | None = None  # whose successor is to have the adapter
         while True:
             if self._closed or self._current is None:
                 raise NotReadyError("The server is stopping.")
@@ -113,10 +114,13 @@ class Fleet:
                 raise UnknownModelError(model_id)
             if model_id in self._failed:
                 raise EngineError(f"The model {model_id} can't be loaded: {self._failed[model_id][1]}")
-            self._known.move_to_end(model_id)
+            # Once for each server: those that wait would else wake each other without an end.
+            if asked is not self._current:
+                asked = self._current
+                self._known.move_to_end(model_id)
+                self._changed.notify_all()
             if self._current.adapters.get(model_id) == self._known[model_id]:
                 return self._current
-            self._changed.notify_all()
             left = deadline - time.monotonic()
             if left <= 0:
                 raise EngineError(f"The model {model_id} was not loaded within {_SWAP_SECONDS:.0f} s.")
