@@ -125,9 +125,8 @@ def write_adapter(target: Path) -> None:
     from deployments.llm.settings import LlmSettings
 
     torch.manual_seed(5)
-    base = AutoModelForCausalLM.from_pretrained(
-        locate_chat_weights("", LlmSettings().models_dir), dtype=torch.float32
-    )
+    packaged = LlmSettings().model_copy(update={"llm_base_model": "", "llm_base_model_sha256": ""})
+    base = AutoModelForCausalLM.from_pretrained(locate_chat_weights(packaged), dtype=torch.float32)
     model = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
     with torch.no_grad():
         for name, values in model.named_parameters():

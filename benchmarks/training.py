@@ -147,7 +147,7 @@ def run_mode(mode: str, count: int) -> dict[str, float]:
     from deployments.llm.settings import LlmSettings
 
     settings = LlmSettings()
-    weights = locate_chat_weights(settings.llm_base_model, settings.models_dir)
+    weights = locate_chat_weights(settings)
     conversations = read_conversations(count)
     if mode == "bare":
         tokens, seconds = train_bare(weights, conversations)

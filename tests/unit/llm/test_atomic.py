@@ -1,4 +1,4 @@
-"""Converted weights appear whole or not at all, and weights are known by their digest."""
+"""Converted weights appear whole or not at all."""
 
 import os
 import subprocess
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from deployments.llm.engines.digests import WrongDigestError, check_digest, compute_digest
 from deployments.llm.engines.llama_cpp.atomic import write_atomically
 
 
@@ -42,21 +41,3 @@ def test_what_killed_processes_left_is_taken_away_and_a_running_ones_is_not(tmp_
     with write_atomically(tmp_path / "x.gguf") as partial:
         partial.write_bytes(b"whole")
     assert sorted(os.listdir(tmp_path)) == [".x.gguf.1", "x.gguf"]
-
-
-def test_a_folders_digest_is_that_of_sha256sums_list(tmp_path: Path) -> None:
-    for name in ("config.json", "model.safetensors", "README.md"):
-        (tmp_path / name).write_text(name)
-    command = "sha256sum config.json model.safetensors | sha256sum"
-    printed = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True).stdout
-    assert compute_digest(tmp_path) == printed.split()[0]
-
-
-def test_another_digest_is_refused_in_words(tmp_path: Path) -> None:
-    file = tmp_path / "x.gguf"
-    file.write_bytes(b"x")
-    digest = compute_digest(file)
-    check_digest(file, digest, "", "SETTING")
-    check_digest(file, digest, f" {digest.upper()} ", "SETTING")
-    with pytest.raises(WrongDigestError, match=f"{digest}, but SETTING says 00"):
-        check_digest(file, digest, "00", "SETTING")

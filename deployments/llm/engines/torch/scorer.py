@@ -59,7 +59,7 @@ def main() -> None:
     write_log(settings.log_level)
     torch.set_num_threads(settings.llm_threads or max(1, (os.cpu_count() or 2) // 2))
     models = Models(_BASE, _TUNED)
-    vocabulary = models.load(locate_chat_weights(settings.llm_base_model, settings.models_dir))
+    vocabulary = models.load(locate_chat_weights(settings))
     serve(models, vocabulary, sys.stdin, answers)
 
 

@@ -11,21 +11,30 @@ import time
 from pathlib import Path
 from typing import Final
 
-from deployments.llm.engines.weights import WeightsMissingError, locate_base_weights
+from deployments.llm.engines.digests import BASE_SETTING, check_digest
+from deployments.llm.engines.weights import WeightsMissingError, fetch_base_weights, locate_base_weights
+from deployments.llm.settings import LlmSettings
 
 log = logging.getLogger(__name__)
 
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
-def locate_chat_weights(configured: str, models_dir: Path) -> str:
-    """Directory or hub id that transformers loads; a GGUF file is converted on the first call (20-40 s)."""
-    source = locate_base_weights(configured)
+def locate_chat_weights(settings: LlmSettings) -> str:
+    """Directory or hub id that transformers loads; a GGUF file is converted on the first call (20-40 s).
+
+    Raises WeightsMissingError, and WrongDigestError where the settings name another digest.
+    """
+    source = locate_base_weights(settings.llm_base_model)
+    if settings.llm_base_model_sha256:
+        if not Path(source).exists():  # only what is here has a digest
+            source = str(fetch_base_weights(source))
+        check_digest(Path(source), settings.llm_base_model_sha256, BASE_SETTING)
     if not source.endswith(".gguf"):
         return source
     gguf = Path(source)
     # The file's size is part of the name, so that another release of the package is converted anew.
-    target = models_dir / f"{gguf.stem.lower()}-{gguf.stat().st_size}"
+    target = settings.models_dir / f"{gguf.stem.lower()}-{gguf.stat().st_size}"
     if not (target / "config.json").is_file():
         convert_gguf(gguf, target)
     return str(target)
