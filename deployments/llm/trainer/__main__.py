@@ -17,7 +17,7 @@ from typing import Final
 from deployments.llm.fine_tuning.folder import RESULT_FILE
 from deployments.llm.fine_tuning.job import Job
 from deployments.llm.settings import LlmSettings
-from deployments.llm.trainer.failures import explain
+from deployments.llm.trainer.failures import explain, name_code
 from deployments.llm.uploads import write_durably
 from shared.log_lines import write_log
 
@@ -66,7 +66,8 @@ def main() -> int:
     except Exception as error:
         log.exception("The job failed")
         reason = explain(error, directory)
-        write_durably(directory / RESULT_FILE, json.dumps({"error": reason[:2000]}).encode())
+        result = {"error": reason[:2000], "code": name_code(error, directory)}
+        write_durably(directory / RESULT_FILE, json.dumps(result).encode())
         return 1
     return 0
 

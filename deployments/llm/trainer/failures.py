@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from deployments.llm.disk import DISK_FULL
 from deployments.llm.engines.weights import WeightsMissingError
 
 _LEAST_BYTES: Final = 50_000_000
@@ -27,14 +28,19 @@ def explain(error: Exception, directory: Path) -> str:
     if _is_disk_full(error, directory):
         free = shutil.disk_usage(directory).free / 1e6
         return (
-            f"The disk is full: {free:.0f} MB are free where the job's checkpoints go. Make room and start the job "
-            "anew; it goes on from its last checkpoint if it is resumed."
+            f"The disk is full: {free:.0f} MB are free where the job's checkpoints go. Make room, then create the "
+            "job anew."
         )
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return f"Not enough memory: use a smaller batch_size or shorter examples. ({error})"
     if isinstance(error, ValueError | WeightsMissingError):
         return str(error)
     return f"{type(error).__name__}: {error}"
+
+
+def name_code(error: Exception, directory: Path) -> str | None:
+    """The code that the job's client is told; None: the server's own."""
+    return DISK_FULL if _is_disk_full(error, directory) else None
 
 
 def _is_disk_full(error: BaseException, directory: Path) -> bool:

@@ -15,7 +15,7 @@ from deployments.llm.trainer.checkpoints import (
     remove_leftovers,
     save_checkpoint,
 )
-from deployments.llm.trainer.failures import explain
+from deployments.llm.trainer.failures import explain, name_code
 from deployments.llm.trainer.metrics import (
     Row,
     choose_best,
@@ -144,3 +144,10 @@ def test_an_adapter_is_copied_in_the_place_of_an_older_one(tmp_path: Path) -> No
 )
 def test_failures_are_told_in_words(error: Exception, words: str, tmp_path: Path) -> None:
     assert words in explain(error, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(OSError(errno.ENOSPC, "x"), "disk_full"), (ValueError("x"), None)]
+)
+def test_a_full_disk_has_its_code(error, code, tmp_path):
+    assert name_code(error, tmp_path) == code
