@@ -25,7 +25,7 @@ RESULTS = b"step,train_loss,valid_loss\n1,2.0,2.1\n2,1.0,1.4\n"
 
 
 class FakeTuning(TuningApi):
-    """Jobs stay `running` until `finish`; while `down` is set, every call says so. A token is a word.
+    """Jobs stay `running` until `finish` or `change`; while `down` is set, every call says so. A token is a word.
 
     With no `limit` it measures nothing.
     """
@@ -49,6 +49,10 @@ class FakeTuning(TuningApi):
             result_files=(results,) if status == SUCCEEDED else (),
             error="it broke" if status == FAILED else "",
         )
+
+    def change(self, job_id: str, status: str) -> None:
+        """Have a job that has not ended wait, be paused or run."""
+        self.jobs[job_id] = replace(self.jobs[job_id], status=status)
 
     def upload_file(self, path: Path, name: str) -> str:
         self._require_up()

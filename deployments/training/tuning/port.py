@@ -37,7 +37,7 @@ class TuningJob:
 
     @property
     def finished(self) -> bool:
-        """Whether the status will not change any more."""
+        """Whether the status will not change any more; a job that waits or that a person paused has not ended."""
         return self.status in FINAL
 
     @property

@@ -52,6 +52,8 @@ def fire(trigger: Trigger, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
                 trigger.tuning.down = True
             case "up":
                 trigger.tuning.down = False
+            case "paused" | "running" as status:
+                trigger.tuning.change(job_id, status)
             case "succeeded" | "failed" as status:
                 trigger.tuning.finish(job_id, status)
         return await watch(job_id)
@@ -70,6 +72,13 @@ def fire(trigger: Trigger, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_it_fires_when_the_job_ends(tuning: FakeTuning, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = fire(Trigger(tuning, f"running running {status}"), monkeypatch)
     assert (payload["job_id"], payload["status"]) == ("ftjob-1", status)
+
+
+def test_a_job_that_a_person_paused_is_waited_for(
+    tuning: FakeTuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = fire(Trigger(tuning, "paused paused running succeeded"), monkeypatch)
+    assert event["status"] == "succeeded"
 
 
 def test_a_restart_of_the_provider_is_waited_out(tuning: FakeTuning, monkeypatch: pytest.MonkeyPatch) -> None:

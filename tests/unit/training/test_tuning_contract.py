@@ -171,6 +171,18 @@ def test_a_job_is_found_again_until_it_came_to_nothing(
     assert tuning.retrieve_job(job.id).error == "it broke"
 
 
+@pytest.mark.parametrize("status", ["validating_files", "queued", "paused"])
+def test_a_job_that_waits_or_is_paused_has_not_ended(
+    tuning: TuningApi, fake: FakeTuning, file: Path, status: str
+) -> None:
+    uploaded = tuning.upload_file(file, "train.jsonl")
+    job = tuning.create_job(ORDER, uploaded, uploaded)
+    fake.change(job.id, status)
+    seen = asyncio.run(tuning.watch_job(job.id))
+    assert (seen.status, seen.finished, seen.fruitless) == (status, False, False)
+    assert tuning.find_job(ORDER) == tuning.retrieve_job(job.id) == seen
+
+
 def test_a_success_without_a_model_is_not_found_again(
     tuning: TuningApi, fake: FakeTuning, file: Path
 ) -> None:
