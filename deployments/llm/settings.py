@@ -30,13 +30,17 @@ class LlmSettings(BaseSettings):
         default="",
         validation_alias=AliasChoices("GHOSTWRITER_LLM_EMBEDDING_MODEL", "GHOSTWRITER_LLM_EMBEDDING_WEIGHTS"),
     )
+    # SHA-256: of a file, of a folder's list (docs/engines.md), and below of the file of weights; empty: whatever is there.
     llm_base_model_sha256: str = ""
     llm_rerank_model: str = ""
-    # SHA-256 of the weight file that the setting above names; empty: whatever is there.
     llm_embedding_model_sha256: str = ""
     llm_rerank_model_sha256: str = ""
     cache_dir: Path = Path("~/.cache/ghostwriter")
-    llm_threads: int = Field(default=0, ge=0, description="CPU threads for answers; 0: half the cores")
+    llm_threads: int = Field(
+        default=0,
+        ge=0,
+        description="CPU threads for answers, and for vectors; 0: half the cores, but two of two",
+    )
     llm_trainer_threads: int = Field(
         default=0, ge=0, description="CPU threads of a job; 0: all cores but one"
     )
