@@ -20,6 +20,7 @@ _ERRORS: Final = {
     "500": "The server had an error, which its log tells.",
     "503": "The models are loading, or the server stops.",
     "504": "The answer took longer than may be.",
+    "507": "The disk of the server's state folder is full.",
 }
 _ANSWER: Final = {"application/json": {"type": "object"}, "text/event-stream": {"type": "string"}}
 _BYTES: Final = {"application/octet-stream": {"type": "string", "format": "binary"}}

@@ -1,4 +1,4 @@
-"""The HTTP application: routes over an engine and the stores in one folder.
+"""The HTTP application: routes over the engines and the stores in one folder.
 
 It knows no torch and reads no environment.
 """

@@ -17,9 +17,9 @@ def test_every_route_tells_its_errors_and_whether_it_needs_the_key(server):
     assert page["openapi"].startswith("3.1")
     for path, operations in page["paths"].items():
         for operation in operations.values():
-            assert {"200", "400", "401", "404", "413", "429", "500", "503"} <= set(operation["responses"]), (
-                path
-            )
+            assert {"200", "400", "401", "404", "413", "429", "500", "503", "507"} <= set(
+                operation["responses"]
+            ), path
             assert "422" not in operation["responses"]
             assert operation["security"] == ([] if path in ("/health", "/ready") else [{"key": []}])
     assert {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize"} <= set(page["paths"])
