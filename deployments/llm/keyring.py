@@ -18,7 +18,7 @@ from typing import Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deployments.llm.uploads import replace_durably
+from deployments.llm.durable_files import replace_durably
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from typing import Final
 
 from pydantic import BaseModel, NonNegativeInt
 
+from deployments.llm.durable_files import write_durably
 from deployments.llm.keyring import Key
 from deployments.llm.records import UnreadableRecordError, read_record
-from deployments.llm.uploads import write_durably
 
 log = logging.getLogger(__name__)
 

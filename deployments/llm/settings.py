@@ -30,7 +30,7 @@ class LlmSettings(BaseSettings):
         default="",
         validation_alias=AliasChoices("GHOSTWRITER_LLM_EMBEDDING_MODEL", "GHOSTWRITER_LLM_EMBEDDING_WEIGHTS"),
     )
-    # SHA-256: of a file, of a folder's list (docs/engines.md), and below of the file of weights; empty: whatever is there.
+    # SHA-256 of a file or of a folder (docs/engines.md says how), below of the file of weights; empty: any.
     llm_base_model_sha256: str = ""
     llm_rerank_model: str = ""
     llm_embedding_model_sha256: str = ""

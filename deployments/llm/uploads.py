@@ -4,18 +4,16 @@ It knows no HTTP and does not read what is in a file.
 """
 
 import logging
-import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel
 
+from deployments.llm.durable_files import replace_durably, write_durably
 from deployments.llm.records import UnreadableRecordError, read_record
 
 log = logging.getLogger(__name__)
@@ -94,24 +92,3 @@ class FileStore:
             return False
         shutil.rmtree(gone)
         return True
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Writes a file so that a crash leaves the old content or the new."""
-    with replace_durably(path) as stream:
-        stream.write(content)
-
-
-@contextmanager
-def replace_durably(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose bytes are the file's content once the block ends without an error."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    try:
-        with partial.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

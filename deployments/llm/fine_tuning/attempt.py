@@ -16,8 +16,8 @@ from uuid import uuid4
 import psutil
 from pydantic import BaseModel, Field
 
+from deployments.llm.durable_files import write_durably
 from deployments.llm.records import UnreadableRecordError, read_record
-from deployments.llm.uploads import write_durably
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from typing import Any, Final
 from uuid import uuid4
 
 from deployments.llm.disk import is_full_disk
+from deployments.llm.durable_files import write_durably
 from deployments.llm.fine_tuning.events import append_event, read_events
 from deployments.llm.fine_tuning.folder import ADAPTER_FOLDER, checkpoint_dir, read_checkpoints
 from deployments.llm.fine_tuning.job import Event, Job, Status
 from deployments.llm.fine_tuning.record import JobRecord
 from deployments.llm.records import UnreadableRecordError, read_record
-from deployments.llm.uploads import write_durably
 
 __all__ = ["JobStore", "append_event", "read_events"]
 

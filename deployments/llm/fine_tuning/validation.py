@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from deployments.llm.durable_files import replace_durably
 from deployments.llm.engines.ports import ChatEngine
 from deployments.llm.fine_tuning.examples import BadExampleError, Conversation, Line, read_lines, scan_lines
 from deployments.llm.fine_tuning.failures import InvalidFileError
 from deployments.llm.fine_tuning.folder import TRAIN_FILE, VALIDATION_FILE
 from deployments.llm.fine_tuning.job import Job
-from deployments.llm.uploads import FileStore, replace_durably
+from deployments.llm.uploads import FileStore
 
 _COPIES: Final = {"training_file": TRAIN_FILE, "validation_file": VALIDATION_FILE}
 

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import Final
 
+from deployments.llm.durable_files import write_durably
 from deployments.llm.fine_tuning.folder import RESULT_FILE
 from deployments.llm.fine_tuning.job import Job
 from deployments.llm.settings import LlmSettings
 from deployments.llm.trainer.failures import explain, name_code
-from deployments.llm.uploads import write_durably
 from shared.log_lines import write_log
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from deployments.llm.durable_files import write_durably
 from deployments.llm.fine_tuning.folder import METRICS_FILE
 from deployments.llm.fine_tuning.store import append_event
 from deployments.llm.trainer.metrics import Row, format_table, parse_table, round_row, stops_early
-from deployments.llm.uploads import write_durably
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import numpy as np
 from gguf import GGUFWriter, get_tensor_name_map
 from gguf.vocab import SpecialVocab
 
+from deployments.llm.durable_files import write_atomically
 from deployments.llm.engines.llama_cpp.adapter import ARCHITECTURES, PERMUTED, permute_rows
-from deployments.llm.engines.llama_cpp.atomic import write_atomically
 from deployments.llm.engines.llama_cpp.bpe import UnknownTokenizerError, read_vocabulary
 from deployments.llm.engines.llama_cpp.quantised import FILE_TYPES, Q8_0, add_weights, finish
 from deployments.llm.engines.weights import WeightsMissingError

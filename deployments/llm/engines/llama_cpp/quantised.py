@@ -9,7 +9,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 from gguf.quants import dequantize, quantize
 
-from deployments.llm.engines.llama_cpp.atomic import write_atomically
+from deployments.llm.durable_files import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.llm.engines.llama_cpp.atomic import write_atomically
+from deployments.llm.durable_files import write_atomically
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:

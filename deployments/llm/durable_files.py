@@ -4,6 +4,29 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Writes a file so that a crash leaves the old content or the new."""
+    with replace_durably(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def replace_durably(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose bytes are the file's content once the block ends without an error."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
