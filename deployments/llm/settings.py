@@ -48,7 +48,7 @@ class LlmSettings(BaseSettings):
     llm_max_batch: int = Field(default=4, ge=1, description="generations that run at once")
     # The bundled model's cache takes 45 KiB a token in float32: 1.5 GB.
     llm_max_batch_tokens: int = Field(
-        default=32_768, ge=1, description="prompts, answers and padding of the generations that run at once"
+        default=32_768, ge=1, description="of torch: prompts, answers and padding that are in memory at once"
     )
     llm_max_queue: int = Field(default=32, ge=1, description="generations that run or wait; more get a 429")
     llm_default_max_tokens: int = Field(
