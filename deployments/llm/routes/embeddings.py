@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from pydantic import Field, PlainValidator
 from starlette.concurrency import run_in_threadpool
@@ -21,7 +21,7 @@ from deployments.llm.routes.strict_body import StrictBody, refuse
 
 _MOST_INPUTS: Final = 2048
 _AT_ONCE: Final = 256
-"""Inputs computed before the client is looked for, and vectors written before they are sent."""
+"""Vectors written before they are sent."""
 
 Input = str | list[int]
 OneOrMore = str | list[str] | list[int] | list[list[int]]
@@ -74,20 +74,13 @@ def embeddings_router(engine: EmbeddingEngine) -> APIRouter:
     router = APIRouter()
 
     @router.post("/embeddings", response_model=None)
-    async def create_embeddings(body: EmbeddingsBody, request: Request) -> Response:
+    async def create_embeddings(body: EmbeddingsBody) -> Response:
         if body.model not in engine.models:
             raise model_not_found(body.model)
         check_dimensions(engine.models[body.model], body.dimensions)
-        vectors: list[Sequence[float]] = []
-        tokens = 0
-        for start in range(0, len(body.input), _AT_ONCE):
-            if start and await request.is_disconnected():
-                raise ApiError(503, "The client went away.", code="client_gone", kind="server_error")
-            result = await run_in_threadpool(_embed, engine, body.model, body.input[start : start + _AT_ONCE])
-            vectors.extend(result.vectors)
-            tokens += result.prompt_tokens
-        written = write_answer(body, vectors, tokens)
-        if len(vectors) <= _AT_ONCE:
+        result = await run_in_threadpool(_embed, engine, body.model, body.input)
+        written = write_answer(body, result.vectors, result.prompt_tokens)
+        if len(body.input) <= _AT_ONCE:
             return Response(b"".join(written), media_type="application/json")
         return StreamingResponse(written, media_type="application/json")
 

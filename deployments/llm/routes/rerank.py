@@ -5,19 +5,16 @@ It knows no model: the engine tells the logits.
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar
 from uuid import uuid4
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from deployments.llm.engines.ports import RerankEngine
-from deployments.llm.errors import ApiError, model_not_found
+from deployments.llm.errors import model_not_found
 from deployments.llm.routes.strict_body import StrictBody, refuse
-
-_AT_ONCE: Final = 64
-"""Documents read before the client is looked for."""
 
 
 def check_text(text: str) -> str:
@@ -90,17 +87,12 @@ def rerank_router(engine: RerankEngine) -> APIRouter:
     router = APIRouter()
 
     @router.post("/rerank", response_model_exclude_unset=True)
-    async def rerank(body: RerankBody, request: Request) -> RerankAnswer:
+    async def rerank(body: RerankBody) -> RerankAnswer:
         if body.model != engine.rerank_model:
             raise model_not_found(body.model)
-        texts, logits, tokens = body.texts, list[float](), 0
-        for start in range(0, len(texts), _AT_ONCE):
-            if start and await request.is_disconnected():
-                raise ApiError(503, "The client went away.", code="client_gone", kind="server_error")
-            some = texts[start : start + _AT_ONCE]
-            ranking = await run_in_threadpool(engine.rerank, body.query, some, body.max_tokens_per_doc)
-            logits += ranking.logits
-            tokens += ranking.prompt_tokens
+        texts = body.texts
+        ranking = await run_in_threadpool(engine.rerank, body.query, texts, body.max_tokens_per_doc)
+        logits, tokens = ranking.logits, ranking.prompt_tokens
         results = [
             describe(index, logits[index], texts[index], body) for index in order(logits)[: body.top_n]
         ]
