@@ -39,6 +39,7 @@ class Fleet:
     def __init__(self, build: Build, base: str, max_adapters: int) -> None:
         self._build, self._base, self._max = build, base, max_adapters
         self._known: OrderedDict[str, Path] = OrderedDict()  # most recently used or registered last
+        self._awaited: list[str] = []  # once for each that waits, in the order they came
         self._failed: dict[str, tuple[Path, str]] = {}
         self._current: _Lease | None = None
         self._given_up: dict[str, Path] | None = None  # could not be loaded together: not tried again
@@ -87,7 +88,12 @@ class Fleet:
         Raises UnknownModelError, NotReadyError, or EngineError where the adapter can't be loaded.
         """
         with self._changed:
-            lease = self._wait_for(model_id)
+            self._awaited.append(model_id)
+            self._changed.notify_all()
+            try:
+                lease = self._wait_for(model_id)
+            finally:
+                self._awaited.remove(model_id)
             lease.users += 1
         try:
             yield (
@@ -104,7 +110,6 @@ class Fleet:
 
     def _wait_for(self, model_id: str) -> _Lease:
         deadline = time.monotonic() + _SWAP_SECONDS
-        asked: _Lease | None = None  # whose successor is to have the adapter
         while True:
             if self._closed or self._current is None:
                 raise NotReadyError("The server is stopping.")
@@ -114,12 +119,8 @@ class Fleet:
                 raise UnknownModelError(model_id)
             if model_id in self._failed:
                 raise EngineError(f"The model {model_id} can't be loaded: {self._failed[model_id][1]}")
-            # Once for each server: those that wait would else wake each other without an end.
-            if asked is not self._current:
-                asked = self._current
-                self._known.move_to_end(model_id)
-                self._changed.notify_all()
             if self._current.adapters.get(model_id) == self._known[model_id]:
+                self._known.move_to_end(model_id)
                 return self._current
             left = deadline - time.monotonic()
             if left <= 0:
@@ -127,8 +128,11 @@ class Fleet:
             self._changed.wait(left)
 
     def _choose(self) -> dict[str, Path]:
-        fit = [(name, path) for name, path in self._known.items() if name not in self._failed]
-        return dict(fit[-self._max :])
+        """What somebody waits for, who came first before all, then what was used last."""
+        awaited = [name for name in dict.fromkeys(self._awaited) if name in self._known]
+        others = [name for name in self._known if name not in awaited]
+        fit = [name for name in (*others, *reversed(awaited)) if name not in self._failed]
+        return {name: self._known[name] for name in fit[-self._max :]}
 
     def _outdated(self) -> bool:
         wanted = self._choose()
