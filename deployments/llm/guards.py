@@ -3,6 +3,7 @@
 It knows no engine: each guard is an engine over another one.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from deployments.llm.engines.roles import Engines
 from deployments.llm.metrics import Metrics
 from deployments.llm.request_notes import ClientGoneError
 from deployments.llm.work import Floor, StoppingError, Work
+
+log = logging.getLogger(__name__)
 
 _TEXTS: Final = 32
 """Texts that are embedded, and documents ranked, before it is looked whether somebody still waits for them."""
@@ -197,12 +200,17 @@ class GuardedChat(_Guard, ChatEngine):
         return GuardedGeneration(guarded, work, reason, end, note_first)
 
     def _count(self, request: GenerationRequest) -> int:
+        """Tokens of the prompt; 0 where the engine can't tell: an end must not fail, nor hide what ended it."""
         prompt = request.prompt
-        if isinstance(prompt, str):
-            return len(self._engine.tokenize(prompt)) if self._engine.ready else 0
-        if not prompt or isinstance(prompt[0], int):
-            return len(prompt)
-        return self._engine.count_tokens(prompt) if self._engine.ready else 0  # type: ignore[arg-type]
+        try:
+            if isinstance(prompt, str):
+                return len(self._engine.tokenize(prompt))
+            if not prompt or isinstance(prompt[0], int):
+                return len(prompt)
+            return self._engine.count_tokens(prompt)  # type: ignore[arg-type]
+        except EngineError as error:
+            log.warning("The tokens of a prompt that was stopped are not counted: %s", error)
+            return 0
 
 
 class GuardedScoring(_Guard, ScoringEngine):

@@ -7,7 +7,7 @@ import pytest
 
 from deployments.llm.app import build_floors
 from deployments.llm.engines.fakes import FakeChatEngine
-from deployments.llm.engines.ports import GenerationRequest, QueueFullError
+from deployments.llm.engines.ports import EngineError, GenerationRequest, QueueFullError
 from deployments.llm.guards import guard_engines
 from deployments.llm.metrics import Metrics
 from deployments.llm.settings import LlmSettings
@@ -83,3 +83,17 @@ def test_a_guard_works_outside_of_a_request():
     engines, _, _ = build()
     pieces = copy_context().run(lambda: list(engines.chat.generate(ASKED)))
     assert "".join(piece.text for piece in pieces) == "one two three four"
+
+
+def test_a_generation_ends_where_its_prompt_cannot_be_counted():
+    """Else the others of its request would go on for nobody, and a client would read of a tokenizer."""
+    chat = FakeChatEngine()
+    engines, floors, _ = build(chat)
+    generation = engines.chat.generate(ASKED)
+
+    def fail(_):
+        raise EngineError("The tokenizer did not answer.")
+
+    chat.tokenize = fail
+    generation.cancel()
+    assert chat.generations[0].cancelled.is_set() and floors.chat.count == 0
