@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import psutil
-
 from deployments.llm.engines.ports import ChatEngine
 from deployments.llm.fine_tuning.attempt import Attempt, end_leftover, forget_attempt, start_attempt
 from deployments.llm.fine_tuning.checkpoints import CheckpointWatch
@@ -135,7 +133,9 @@ class JobRunner:
             attempt = start_attempt(
                 job.id, directory, self._command, self._environment, self._nice, watch.step
             )
-        except (OSError, psutil.Error) as error:
+        except (
+            Exception
+        ) as error:  # whatever it is: a job that says it runs, and does not, would stay so for ever
             fail_job_by(self._store, job.id, error)
             return
         self._attempt = attempt, watch

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 import zipfile
 from io import BytesIO
@@ -293,3 +294,14 @@ def test_a_job_waits_for_the_model_that_counts_its_tokens_and_fails_where_there_
     broken = start(FakeChatEngine(failure="no weights"))
     failed = wait_for(broken, create(broken, GOOD), "failed")
     assert "no weights" in failed["error"]["message"]
+
+
+def test_a_job_whose_trainer_cannot_be_started_does_not_say_that_it_runs(start, monkeypatch):
+    def fail(*_):
+        raise subprocess.TimeoutExpired("trainer", 5)  # one that had to be ended, and was not
+
+    server = start(trainer=TRAINER + "finish()")
+    with monkeypatch.context() as broken:
+        broken.setattr("deployments.llm.fine_tuning.runner.start_attempt", fail)
+        assert wait_for(server, create(server), "failed")["status"] == "failed"
+    assert wait_for(server, create(server), "succeeded", "failed")["status"] == "succeeded"
