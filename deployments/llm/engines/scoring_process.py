@@ -70,7 +70,7 @@ class _Child:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ended, or closed by another thread
             raise _ChildGoneError from error
         try:
             line = self._answers.get(timeout=seconds)
@@ -112,7 +112,7 @@ class ScoringProcess(ScoringEngine):
     ) -> None:
         self._chat, self._command, self._nice = chat, list(command), nice
         self._request_seconds, self._idle_seconds = request_seconds, idle_seconds
-        self._lock = threading.Lock()
+        self._lock, self._starting = threading.Lock(), threading.Lock()
         self._child: _Child | None = None
         self._idle: threading.Timer | None = None
         self._closed = False
@@ -160,12 +160,14 @@ class ScoringProcess(ScoringEngine):
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         for _ in range(_ATTEMPTS):
-            if self._closed:
-                break
-            if self._child is None or not self._child.alive:
-                self._child = self._start()
+            with self._starting:  # else one could be started just after the end of all
+                if self._closed:
+                    break
+                if self._child is None or not self._child.alive:
+                    self._child = self._start()
+                child = self._child
             try:
-                return self._child.ask(request, self._request_seconds)
+                return child.ask(request, self._request_seconds)
             except _ChildGoneError:
                 log.warning("The scorer ended in a request; it is started again")
                 self._end()
@@ -201,10 +203,11 @@ class ScoringProcess(ScoringEngine):
             self._child = None
 
     def close(self) -> None:
-        self._closed = True
+        with self._starting:
+            self._closed = True
+            child = self._child
         if self._idle is not None:
             self._idle.cancel()
-        child = self._child
         if child is not None:  # without the lock: a request that waits for it ends with it
             child.end()
 
