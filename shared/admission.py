@@ -4,7 +4,6 @@ It knows no route, user or error format: the application says who may come in wh
 refusal is worded.
 """
 
-import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -124,11 +123,6 @@ def find_route_path(scope: Scope) -> str:
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     below = path.removeprefix(root)
     return below if not below or below.startswith("/") else path
-
-
-def is_secret(given: bytes, secret: str) -> bool:
-    """Whether they are the same, in constant time; nothing is the same as an empty secret."""
-    return hmac.compare_digest(given, secret.encode()) and bool(secret)
 
 
 def check_exposure(host: str, secret: str, remedy: str) -> None:

@@ -16,9 +16,7 @@ from deployments.llm.fine_tuning.folder import RESULT_FILE
 from deployments.llm.fine_tuning.job import ATTEMPT_RESUMED, ATTEMPT_STARTED, JobFailure
 from deployments.llm.fine_tuning.lineage import Emit, EventType
 from deployments.llm.fine_tuning.loop import Loop
-from deployments.llm.fine_tuning.outcome import (
-    drop_trainer_state,
-)
+from deployments.llm.fine_tuning.outcome import drop_trainer_state
 from deployments.llm.fine_tuning.record import JobRecord
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.fine_tuning.transitions import fail_job, fail_job_by, note_attempt, requeue_job

@@ -104,7 +104,7 @@ def check_the_batch_takes_answers_by_their_tokens(folder: Path) -> None:
     next(iter(running))
     waiting = engine.generate(ask(engine, 20, max_tokens=2))
     assert next(iter(waiting)).text
-    assert running.cancelled.is_set()  # as it is when an answer has ended
+    assert running.ended.is_set()  # as it is when an answer has ended
 
 
 def check_one_answer_alone_is_let_in_however_long(folder: Path) -> None:

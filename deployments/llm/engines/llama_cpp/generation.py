@@ -1,8 +1,6 @@
 """One answer on llama.cpp: its chunks become pieces. It knows no queue and no server beyond the one it is given."""
 
-import queue
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deployments.llm.engines.answer_text import AnswerText
@@ -11,27 +9,26 @@ from deployments.llm.engines.llama_cpp.schema import check_kept
 from deployments.llm.engines.ports import (
     EngineError,
     FinishReason,
-    Generation,
     GenerationRequest,
     Piece,
     TokenLogprob,
     Usage,
 )
+from deployments.llm.engines.queued_generation import QueuedGeneration
 
 if TYPE_CHECKING:
     from deployments.llm.engines.llama_cpp.server import LlamaServer
 
 
-class LlamaGeneration(Generation):
+class LlamaGeneration(QueuedGeneration):
     """The worker's thread runs it, the caller's takes the pieces."""
 
     def __init__(
         self, request: GenerationRequest, prompt: Sequence[int], max_tokens: int, grammar: str
     ) -> None:
+        super().__init__()
         self.request, self.prompt, self.max_tokens = request, prompt, max_tokens
-        self.ended = threading.Event()
         self._grammar = grammar
-        self._pieces: queue.SimpleQueue[Piece | Exception | None] = queue.SimpleQueue()
         self._answer = AnswerText(request.stop)
         self._text = ""
         self._tokens: list[int] = []  # of the answer, known where they are watched
@@ -40,24 +37,6 @@ class LlamaGeneration(Generation):
         self._cached = 0
         self._untold: list[TokenLogprob] = []
         self._unused = frozenset(prompt) if watches_tokens(request) else frozenset[int]()
-
-    def __iter__(self) -> Iterator[Piece]:
-        while (piece := self._pieces.get()) is not None:
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece
-            if piece.finish_reason:
-                return
-
-    def cancel(self) -> None:
-        self.ended.set()
-        self._pieces.put(None)
-
-    def fail(self, error: Exception) -> None:
-        """Ends the caller's iteration with an error."""
-        known = isinstance(error, EngineError)
-        self._pieces.put(error if known else EngineError(f"The generation failed: {error}"))
-        self.ended.set()
 
     def run(self, server: "LlamaServer", lora: Sequence[Mapping[str, float]]) -> None:
         """Generates on the server to the end. Raises EngineError."""
@@ -111,7 +90,7 @@ class LlamaGeneration(Generation):
 
     def _put(self, text: str, reason: FinishReason | None = None) -> None:
         usage = Usage(len(self.prompt), self._written, self._cached) if reason else None
-        self._pieces.put(Piece(text, reason, usage, tuple(self._untold)))
+        self.put(Piece(text, reason, usage, tuple(self._untold)))
         self._untold.clear()
         if reason:
             self.ended.set()

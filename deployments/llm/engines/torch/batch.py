@@ -3,9 +3,6 @@
 It knows no queue, thread or model id.
 """
 
-import queue
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,19 +14,19 @@ from deployments.llm.engines.answer_text import AnswerText
 from deployments.llm.engines.ports import (
     EngineError,
     FinishReason,
-    Generation,
     GenerationRequest,
     Piece,
     TokenLogprob,
     Usage,
 )
+from deployments.llm.engines.queued_generation import QueuedGeneration
 from deployments.llm.engines.torch.sampling import bias, choose, penalise
 from deployments.llm.engines.torch.schema import SchemaGuide
 from deployments.llm.engines.torch.vocabulary import Vocabulary
 
 
-@dataclass
-class TorchGeneration(Generation):
+@dataclass(eq=False)
+class TorchGeneration(QueuedGeneration):
     """One answer in the making; the decoding thread puts pieces, the caller's thread takes them."""
 
     request: GenerationRequest
@@ -40,31 +37,14 @@ class TorchGeneration(Generation):
     guide: SchemaGuide | None = None
     told: list[TokenLogprob] = field(default_factory=list)  # since the last piece
     tokens: list[int] = field(default_factory=list)
-    pieces: "queue.SimpleQueue[Piece | Exception | None]" = field(default_factory=queue.SimpleQueue)
-    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     @property
     def length(self) -> int:
         """Tokens of the prompt and of the longest answer."""
         return len(self.prompt) + self.max_tokens
-
-    def __iter__(self) -> Iterator[Piece]:
-        while (piece := self.pieces.get()) is not None:
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece
-            if piece.finish_reason:
-                return
-
-    def cancel(self) -> None:
-        self.cancelled.set()
-        self.pieces.put(None)
-
-    def fail(self, error: Exception) -> None:
-        """Ends the caller's iteration with an error."""
-        known = isinstance(error, EngineError)
-        self.pieces.put(error if known else EngineError(f"The generation failed: {error}"))
-        self.cancelled.set()
 
 
 class Batch:
@@ -152,14 +132,14 @@ class Batch:
             finish = "length"
         if piece or finish:
             usage = Usage(len(row.prompt), len(row.tokens)) if finish else None
-            row.pieces.put(Piece(piece, finish, usage, tuple(row.told)))
+            row.put(Piece(piece, finish, usage, tuple(row.told)))
             row.told.clear()
         if finish:
-            row.cancelled.set()
+            row.ended.set()
 
     def _drop(self) -> None:
         """Removes the rows that have ended or were cancelled."""
-        keep = [index for index, row in enumerate(self.rows) if not row.cancelled.is_set()]
+        keep = [index for index, row in enumerate(self.rows) if not row.ended.is_set()]
         if len(keep) == len(self.rows):
             return
         self.rows = [self.rows[index] for index in keep]

@@ -48,7 +48,7 @@ class Decoder:
         with self._condition:
             if self._closed:
                 raise NotReadyError("The server is stopping.")
-            self._generations = [other for other in self._generations if not other.cancelled.is_set()]
+            self._generations = [other for other in self._generations if not other.ended.is_set()]
             if len(self._generations) >= self._max_queue:
                 raise QueueFullError(f"{len(self._generations)} generations run or wait; try again later.")
             self._generations.append(generation)
@@ -85,7 +85,7 @@ class Decoder:
 
     def _admit(self) -> dict[str, list[TorchGeneration]]:
         """Takes as many waiting answers as there is room for, in their order, by model."""
-        self._waiting = deque(one for one in self._waiting if not one.cancelled.is_set())
+        self._waiting = deque(one for one in self._waiting if not one.ended.is_set())
         count = count_admitted(
             [(one.request.model, one.length) for one in self._waiting],
             {model: [row.length for row in batch.rows] for model, batch in self._batches.items()},
