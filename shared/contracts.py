@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 from uuid import UUID, uuid5
 
 # --- Airflow assets -------------------------------------------------------------------------------------------------
+KNOWLEDGE_CHANGED_ASSET: Final = "ghostwriter://knowledge_sources"
+"""Knowledge may have changed; `extra["source"]` may say where. Lives in the ingest deployment."""
 KNOWLEDGE_SOURCES_ASSET_PREFIX: Final = "ghostwriter://sources/"
 """A source changed: `ghostwriter://sources/guides`. Lives in the ingest deployment."""
 KNOWLEDGE_BASE_ASSET: Final = "ghostwriter://knowledge_base"
@@ -67,6 +69,7 @@ CLEAR_VERSION: Final = "version"
 CHUNK_ALIAS: Final = "Chunk"
 """Everyone reads and writes through this alias; the collection behind it is `Chunk_v1`, later `Chunk_v2`, …"""
 CHUNK_COLLECTION: Final = "Chunk_v1"
+"""The first one; its successors are rows of `knowledge_collections`."""
 
 # --- MLflow ---------------------------------------------------------------------------------------------------------
 REGISTERED_MODEL: Final = "ghostwriter"
@@ -122,6 +125,10 @@ def document_source(uri: str) -> str:
     return uri.partition("://")[2].partition("/")[0]
 
 
-def chunk_id(uri: str, content_hash: str, position: int) -> str:
-    """Deterministic chunk id (UUID string) from the document URI, its content hash (sha256 hex) and the position."""
-    return str(uuid5(_CHUNK_NAMESPACE, f"{uri}\n{content_hash}\n{position}"))
+def chunk_id(uri: str, content_hash: str, position: int, recipe: str = "") -> str:
+    """Deterministic chunk id (UUID string): the document's URI, content hash (sha256 hex), the position, the recipe.
+
+    What was written before there were recipes has none, and keeps its ids.
+    """
+    made_by = f"\n{recipe}" if recipe else ""
+    return str(uuid5(_CHUNK_NAMESPACE, f"{uri}\n{content_hash}\n{position}{made_by}"))

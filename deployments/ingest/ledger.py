@@ -81,9 +81,11 @@ def read_committed(session: Session, run: str) -> set[tuple[str, str]]:
 def open_journal(session: Session, writes: Iterable[tuple[str, str, int]], run: str) -> None:
     """Note (uri, content_hash, chunks) before their chunks are sent; noting twice keeps the larger count."""
     for uri, content_hash, chunks in writes:
-        row = session.get(PendingWrite, (uri, content_hash))
+        row = session.get(PendingWrite, (uri, content_hash, ""))
         if row is None:
-            session.add(PendingWrite(uri=uri, content_hash=content_hash, chunks=chunks, ingest_run=run))
+            session.add(
+                PendingWrite(uri=uri, content_hash=content_hash, recipe="", chunks=chunks, ingest_run=run)
+            )
         else:
             row.chunks, row.ingest_run = max(row.chunks, chunks), run
 

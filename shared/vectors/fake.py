@@ -55,6 +55,10 @@ class FakeVectorStore(VectorStore):
         chunks = self._chunks or {}
         return {chunk_id: chunks[chunk_id].chunk for chunk_id in ids if chunk_id in chunks}
 
+    def count(self) -> int:
+        self._maybe_fail()
+        return len(self._chunks or {})
+
     def iterate(self) -> Iterator[Chunk]:
         self._maybe_fail()
         yield from [item.chunk for item in (self._chunks or {}).values()]

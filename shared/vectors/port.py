@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of one version of one document. `id` is `contracts.chunk_id(uri, content_hash, position)`."""
+    """A piece of one version of one document. `id` is `contracts.chunk_id(uri, content_hash, position, recipe)`."""
 
     id: str
     uri: str
@@ -19,8 +19,12 @@ class Chunk:
     position: int  # 0, 1, … within the document
     source: str
     title: str  # of the document
-    heading: str  # of the section, or ""
+    heading: str  # the headings above it from the top, joined by " › ", or ""
     text: str
+    recipe: str = ""  # how the version was extracted and split; "" before there were recipes
+    page: int | None = None  # from 1
+    start: int = 0  # characters into the document's extracted text
+    end: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ class VectorStore(ABC):
     @abstractmethod
     def get(self, ids: Sequence[str]) -> dict[str, Chunk]:
         """The chunks that exist, by id."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many chunks there are, without reading them; 0 where there is no collection."""
 
     @abstractmethod
     def iterate(self) -> Iterator[Chunk]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GROUP = 200  # objects a call
-FIELDS = ("uri", "content_hash", "source")  # compared whole, never by word
+FIELDS = ("uri", "content_hash", "source", "recipe")  # compared whole, never by word
+NUMBERS = ("position", "page", "start", "end")
 WORDS = ("title", "heading", "text")  # searched by BM25
 ALPHA = 0.6  # weight of the vector in the hybrid search
 Result = TypeVar("Result")
@@ -73,28 +74,21 @@ class WeaviateStore(VectorStore):
         return self._call(self._is_there)
 
     def create_collection(self) -> None:
-        from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
+        from weaviate.classes.config import Configure, VectorDistances
 
         def create(client: "WeaviateClient") -> None:
             if self._is_there(client):
+                _add_properties(client.collections.use(self._alias))
                 return
-            if not client.collections.exists(self._collection):
-                field, word = Tokenization.FIELD, Tokenization.WORD
+            if client.collections.exists(self._collection):
+                _add_properties(client.collections.use(self._collection))
+            else:
                 client.collections.create(
                     self._collection,
                     vector_config=Configure.Vectors.self_provided(
                         vector_index_config=Configure.VectorIndex.hnsw(distance_metric=VectorDistances.COSINE)
                     ),
-                    properties=[
-                        *(
-                            Property(
-                                name=name, data_type=DataType.TEXT, tokenization=field, index_searchable=False
-                            )
-                            for name in FIELDS
-                        ),
-                        *(Property(name=name, data_type=DataType.TEXT, tokenization=word) for name in WORDS),
-                        Property(name="position", data_type=DataType.INT),
-                    ],
+                    properties=_list_properties(),
                 )
             # An alias outlives its collection: one that points at nothing is turned to the new one.
             if not client.alias.update(alias_name=self._alias, new_target_collection=self._collection):
@@ -130,6 +124,16 @@ class WeaviateStore(VectorStore):
         for start in range(0, len(ids), GROUP):
             found.update(self._call(partial(_fetch, self._alias, ids[start : start + GROUP])))
         return found
+
+    def count(self) -> int:
+        def count(client: "WeaviateClient") -> int:
+            if not self._is_there(client):
+                return 0
+            return int(
+                client.collections.use(self._alias).aggregate.over_all(total_count=True).total_count or 0
+            )
+
+        return self._call(count)
 
     def iterate(self) -> Iterator[Chunk]:
         if not self.collection_exists():
@@ -250,6 +254,28 @@ def _failures() -> tuple[type[Exception], ...]:
     return (WeaviateBaseError, TransportError, RpcError)
 
 
+def _list_properties() -> list[Any]:
+    from weaviate.classes.config import DataType, Property, Tokenization
+
+    field, word = Tokenization.FIELD, Tokenization.WORD
+    return [
+        *(
+            Property(name=name, data_type=DataType.TEXT, tokenization=field, index_searchable=False)
+            for name in FIELDS
+        ),
+        *(Property(name=name, data_type=DataType.TEXT, tokenization=word) for name in WORDS),
+        *(Property(name=name, data_type=DataType.INT) for name in NUMBERS),
+    ]
+
+
+def _add_properties(collection: Any) -> None:
+    """A collection of an earlier version of Ghostwriter lacks some: its old chunks have no value there."""
+    there = {found.name for found in collection.config.get(simple=True).properties}
+    for wanted in _list_properties():
+        if wanted.name not in there:
+            collection.config.add_property(wanted)
+
+
 def _insert(alias: str, group: Sequence[EmbeddedChunk], client: "WeaviateClient") -> None:
     from weaviate.classes.data import DataObject
 
@@ -294,10 +320,11 @@ def _is_disconnect(error: Exception) -> bool:
 
 
 def _to_properties(chunk: Chunk) -> dict[str, Any]:
-    return {name: getattr(chunk, name) for name in (*FIELDS, *WORDS, "position")}
+    return {name: getattr(chunk, name) for name in (*FIELDS, *WORDS, *NUMBERS)}
 
 
 def _to_chunk(item: Any) -> Chunk:
     values = item.properties
-    texts = {name: str(values.get(name) or "") for name in (*FIELDS, *WORDS)}
-    return Chunk(id=str(item.uuid), position=int(values.get("position") or 0), **texts)
+    texts: dict[str, Any] = {name: str(values.get(name) or "") for name in (*FIELDS, *WORDS)}
+    numbers: dict[str, Any] = {name: int(values.get(name) or 0) for name in NUMBERS}
+    return Chunk(id=str(item.uuid), **texts, **{**numbers, "page": numbers["page"] or None})

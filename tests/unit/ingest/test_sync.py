@@ -237,7 +237,11 @@ def read_rows(sessions: sessionmaker[Session], model: type[Any]) -> list[dict[st
     """All rows of a table but for their times, which are checked to be there."""
     with sessions() as session:
         rows = [
-            {column.name: getattr(row, column.name) for column in model.__table__.columns}
+            {
+                column.name: getattr(row, column.name)
+                for column in model.__table__.columns
+                if column.server_default is None and column.name not in ("dated", "notes", "moved_from")
+            }
             for row in session.scalars(select(model).order_by(*model.__table__.primary_key.columns))
         ]
     return [
