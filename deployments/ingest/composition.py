@@ -1,51 +1,96 @@
-"""Builds the ingest deployment's parts from the settings: the one place that picks the real adapters.
+"""What a task of ingest works with, built from the settings once per task: the one place that picks the real adapters.
 
-It knows no rule; everything is built when asked for, nothing at import.
+It knows no rule; nothing is built at import.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from deployments.ingest.connectors.port import Connector
+from deployments.ingest.formats.port import Extractor
+from deployments.ingest.handover import Handover
+from deployments.ingest.model import Extraction, Passage, Source
 from shared.llm.port import Llm
 from shared.settings import Settings
 from shared.vectors.port import VectorStore
 
+class AssetEvents(Protocol):
+    """Takes asset events; the REST client of another Airflow is one."""
 
-def create_ledger(settings: Settings) -> sessionmaker[Session]:
-    """The ledger."""
-    from shared.ledger.sessions import create_sessions
-
-    return create_sessions(settings.ledger_dsn)
+    def post_asset_event(self, asset_uri: str, extra: Mapping[str, Any]) -> None:
+        """Post an event of the asset."""
 
 
-def create_llm(settings: Settings) -> Llm:
-    """The provider of embeddings."""
-    from shared.llm.openai import OpenAiLlm
+@dataclass(frozen=True)
+class Formats:
+    """How bytes become passages."""
 
-    key = settings.secrets.llm_api_key.get_secret_value()
-    return OpenAiLlm(settings.llm_base_url, key, timeout=settings.request_timeout)
+    find_extractor: Callable[[str, str, bytes], Extractor]  # of a name, a media type, the bytes; UnreadableError
+    split: Callable[[Extraction], Sequence[Passage]]
+    describe_recipe: Callable[[Extractor], str]
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """The ports and settings of a task; tests build it with fakes."""
+
+    sessions: sessionmaker[Session]
+    store: VectorStore
+    llm: Llm
+    embedding_model: str
+    handover: Handover
+    formats: Formats
+    list_sources: Callable[[], Sequence[Source]]  # as they are declared now; KnowledgeError
+    connect: Callable[[Source], Connector]  # who asks closes it
+    training: AssetEvents
+    removal_share: float = 0.5  # more of a source's documents than this wait for a person
 
 
 @contextmanager
-def open_store(settings: Settings) -> Iterator[VectorStore]:
-    """The vector store with the writer's key, closed at the end."""
+def build_ingest(settings: Settings) -> Iterator[Ingest]:
+    """The real parts; connections are made when they are first used, and closed at the end."""
+    from deployments.ingest.connectors.registry import build_connector
+    from deployments.ingest.declarations import list_sources
+    from deployments.ingest.formats.registry import find_extractor
+    from deployments.ingest.recipe import describe_recipe
+    from deployments.ingest.splitting import split
+    from shared.airflow import AirflowApi
+    from shared.ledger.sessions import create_sessions
+    from shared.llm.openai import OpenAiLlm
     from shared.vectors.weaviate import WeaviateStore
 
-    store = WeaviateStore(
-        host=settings.weaviate_host,
-        port=settings.weaviate_port,
-        grpc_port=settings.weaviate_grpc_port,
-        api_key=settings.secrets.weaviate_api_key.get_secret_value(),
-    )
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def knowledge_dir(settings: Settings) -> Path:
-    """Where the sources lie."""
-    return settings.content_dir.absolute() / "knowledge"
+    secrets = settings.secrets
+    with ExitStack() as stack:
+        sessions = create_sessions(settings.ledger_dsn)
+        stack.callback(sessions.kw["bind"].dispose)
+        store = WeaviateStore(
+            host=settings.weaviate_host,
+            port=settings.weaviate_port,
+            grpc_port=settings.weaviate_grpc_port,
+            api_key=secrets.weaviate_api_key.get_secret_value(),
+        )
+        stack.callback(store.close)
+        yield Ingest(
+            sessions=sessions,
+            store=store,
+            llm=OpenAiLlm(
+                settings.llm_base_url,
+                secrets.llm_api_key.get_secret_value(),
+                timeout=settings.request_timeout,
+            ),
+            embedding_model=settings.embedding_model,
+            handover=Handover(settings.handover_url or f"file://{settings.state_dir.absolute()}/ingest/runs"),
+            formats=Formats(find_extractor, split, describe_recipe),
+            list_sources=lambda: list_sources(settings),
+            connect=lambda source: build_connector(source, settings),
+            training=AirflowApi(
+                settings.training_url,
+                settings.training_service_user,
+                secrets.training_service_password.get_secret_value(),
+            ),
+            removal_share=settings.removal_share,
+        )

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.ingest import ledger
 from deployments.ingest.clearing import Request, check_request
+from deployments.ingest.errors import OvertakenError, SyncError
 from deployments.ingest.ledger import Turn
 from deployments.ingest.plan import Current
 from deployments.ingest.sources import Problem
@@ -23,18 +24,6 @@ from shared.ledger.models import DocumentVersion
 from shared.vectors.port import Chunk, EmbeddedChunk, VectorStore
 
 log = logging.getLogger(__name__)
-
-
-class SyncError(RuntimeError):
-    """A step could not be finished; nothing committed is lost, and the next run takes it up again."""
-
-
-class IncompleteSyncError(SyncError):
-    """Some documents were not written: what could be done is done, and the same run can't do more."""
-
-
-class OvertakenError(SyncError):
-    """Another run planned, or the knowledge base was cleared, since this run's plan: nothing was changed."""
 
 
 @dataclass(frozen=True)
