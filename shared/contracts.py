@@ -49,13 +49,14 @@ TRAINING_BLOCKERS: Final = frozenset(
 """Tasks in which `fine_tune` ends well although nothing is trained: the examples or the budget are to be mended."""
 INGEST_DAG: Final = "ingest_knowledge_base"
 CLEAR_DAG: Final = "clear_knowledge_base"
+APPROVE_REMOVALS_DAG: Final = "approve_removals"
 PREPARE_DAG: Final = "prepare_examples"
 FINE_TUNE_DAG: Final = "fine_tune"
 PROMOTE_DAG: Final = "promote_champion"
 START_TRAINING_DAG: Final = "start_training"
 TRY_AGAIN: Final = "`ghostwriter train start` or the Dag start_training tries again"
 """What a person can do about a fine-tuning job that came to nothing; nothing else buys another."""
-INGEST_DAGS: Final = (INGEST_DAG, CLEAR_DAG)
+INGEST_DAGS: Final = (INGEST_DAG, CLEAR_DAG, APPROVE_REMOVALS_DAG)
 TRAINING_DAGS: Final = (PREPARE_DAG, FINE_TUNE_DAG, PROMOTE_DAG, START_TRAINING_DAG)
 MANUAL_DAGS: Final = frozenset({CLEAR_DAG})
 """Dags that are paused until a person unpauses them: a paused Dag takes a run and does not start it."""

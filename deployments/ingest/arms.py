@@ -1,160 +1,100 @@
-"""The arm of one source in the ingest Dag, extract → split → prepare → ingest, and the task shells it shares.
+"""The arm of one connector in the ingest Dag: scan → plan → extract → load, the last two mapped over batches.
 
-It knows no rule; `deployments.ingest.tasks` does the work.
+Which sources a connector has and what is in a batch is known when it runs; the arms are those of the code.
 """
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-from airflow.sdk import Asset, TaskGroup, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk import Asset, TaskGroup, get_current_context, task, task_group
 
+from deployments.ingest import news
+from deployments.ingest.composition import build_ingest
+from deployments.ingest.errors import KnowledgeError, OvertakenError
 from shared import contracts
+from shared.llm.port import LlmRefusedError
+from shared.orchestration.failures import fails_at_once
 from shared.orchestration.recording import record_lineage
 from shared.settings import get_settings
 
-if TYPE_CHECKING:
-    from deployments.ingest.sync import Outcome
-
 log = logging.getLogger(__name__)
 
-MAP_INDEX = "{{ batch_label }}"
+MAP_INDEX = "{{ map_index_name }}"
+CONNECTORS: Final = {
+    "folder": "🗂️ Folders",
+    "git": "🌿 Git",
+    "filesystem": "🪣 Object stores",
+    "website": "🌐 Web sites",
+    "uploads": "📤 Uploads",
+}
+"""A connector's arm and what it is called; `connectors.registry` has the same keys."""
 
 
-def plan(run_id: str) -> dict[str, int]:
-    """The plan's counts; a folder that can't be used fails at once, because trying again won't mend it."""
-    from deployments.ingest import tasks
-    from deployments.ingest.sources import KnowledgeError
+def build_arm(connector: str, plan_rule: str, documents: Asset, chunks: Asset) -> tuple[Any, Any, TaskGroup]:
+    """The arm's first task, the one that must wait for all arms' first tasks, and the whole."""
+    with TaskGroup(group_id=connector, group_display_name=CONNECTORS[connector]) as arm:
 
-    context = get_current_context()
-    accepted = (context["dag_run"].conf or {}).get(contracts.ACCEPT_REMOVALS, [])
-    if not isinstance(accepted, list):
-        raise AirflowFailException(
-            f"`{contracts.ACCEPT_REMOVALS}` is a list of digests, as `ghostwriter knowledge status --json` has them."
-        )
-    try:
-        return tasks.plan(get_settings(), run_id, accepted=accepted, arms=list_arms(context["ti"], run_id))
-    except KnowledgeError as error:
-        raise AirflowFailException(str(error)) from error
-
-
-def list_arms(task_instance: Any, run_id: str) -> set[str]:
-    """Sources that have tasks in this run; the Dag file may know newer ones, whose tasks join the run too late."""
-    states = task_instance.get_task_states(dag_id=task_instance.dag_id, run_ids=[run_id])[run_id]
-    return {
-        task_id.removesuffix(".extract")
-        for task_id, state in states.items()
-        if task_id.endswith(".extract") and state != "removed"
-    }
-
-
-def commit(run_id: str) -> "Outcome":
-    """What the run came to; incomplete, overtaken or without a plan it fails at once: trying again won't mend it."""
-    from deployments.ingest import tasks
-    from deployments.ingest.sources import KnowledgeError
-    from deployments.ingest.sync import IncompleteSyncError, OvertakenError
-
-    try:
-        return tasks.commit(get_settings(), run_id)
-    except (KnowledgeError, IncompleteSyncError, OvertakenError) as error:
-        raise AirflowFailException(str(error)) from error
-
-
-def report_problems() -> None:
-    """Name every file that could not be used, and every removal that waits; skipped where there is none."""
-    from deployments.ingest import tasks
-
-    problems = tasks.list_problems(get_settings())
-    if not problems:
-        raise AirflowSkipException("every file could be read")
-    for problem in problems:
-        log.error("%s is not in the knowledge base as it is now: %s", problem.uri, problem.message)
-
-
-def publish(context: Mapping[str, Any]) -> str | None:
-    """Tell training; skipped where that can't be done, because the knowledge stands and the next run publishes it."""
-    from deployments.ingest import tasks
-
-    try:
-        return tasks.publish(get_settings(), describe_run(context))
-    except Exception as error:  # whatever it is, a run that has done its work must not fail for it
-        log.error("Not published (%s): %s", type(error).__name__, error)
-        log.error(
-            "The knowledge base stands; the next run publishes it, and training looks by itself once a day."
-        )
-        raise AirflowSkipException(f"not published: {error}") from error
-
-
-def build_arm(source: str, documents: Asset, chunks: Asset) -> TaskGroup:
-    """The task group of a source; extract makes batches, each later step is mapped over them and named after them."""
-
-    def start(batch: Mapping[str, Any]) -> str:
-        context = get_current_context()
-        context["batch_label"] = batch["label"]
-        return str(context["run_id"])
-
-    with TaskGroup(group_id=source, group_display_name=f"🗂️ {source}") as arm:
-
-        @task
-        def extract(run_id: str) -> list[dict[str, Any]]:
+        @task(task_display_name="🔭 Scan")
+        @fails_at_once(KnowledgeError)
+        def scan(run_id: str) -> dict[str, dict[str, int]]:
+            """Lists each source; one that can't be listed is a problem of its own, and keeps its documents."""
             from deployments.ingest import tasks
 
-            try:
-                return tasks.extract(get_settings(), run_id, source)
-            except tasks.SourceNotPlannedError as error:
-                raise AirflowSkipException(str(error)) from error
+            with build_ingest(get_settings()) as ingest:
+                return tasks.scan_sources(ingest, run_id, connector)
 
-        @task(map_index_template=MAP_INDEX)
-        def split(batch: dict[str, Any]) -> dict[str, Any]:
+        @task(task_display_name="🗺️ Plan", trigger_rule=plan_rule)
+        @fails_at_once(KnowledgeError, OvertakenError)
+        def plan(run_id: str) -> list[Any]:
+            """What is to be read, in batches; the arm that comes first plans for all of them."""
             from deployments.ingest import tasks
 
-            tasks.split(get_settings(), start(batch), batch)
-            return batch
+            accepted = news.read_accepted(get_current_context())
+            with build_ingest(get_settings()) as ingest:
+                return list(tasks.plan_arm(ingest, run_id, connector, accepted=accepted))
 
-        @task(map_index_template=MAP_INDEX)
-        def prepare(batch: dict[str, Any]) -> dict[str, Any]:
-            from deployments.ingest import tasks
-            from shared.llm.port import LlmRefusedError
-
-            try:
-                tasks.prepare(get_settings(), start(batch), batch)
-            except LlmRefusedError as error:
-                raise AirflowFailException(str(error)) from error
-            return batch
-
-        @task(map_index_template=MAP_INDEX, inlets=[documents], outlets=[chunks])
-        def ingest(batch: dict[str, Any]) -> int:
-            from deployments.ingest import tasks
-            from deployments.ingest.sync import OvertakenError
-
-            try:
-                written = tasks.ingest(get_settings(), start(batch), batch)
-            except OvertakenError as error:
-                raise AirflowFailException(str(error)) from error
-            record_lineage(
-                inputs={contracts.DOCUMENTS: {"row_count": len(batch["uris"]), "documents": batch["uris"]}},
-                outputs={contracts.CHUNKS: {"row_count": written}},
+        @task_group(group_id="batches", prefix_group_id=False)
+        def write(batch: dict[str, Any]) -> None:
+            @task(
+                task_id=f"{connector}.extract", task_display_name="📄 Extract", map_index_template=MAP_INDEX
             )
-            return written
+            @fails_at_once(KnowledgeError, OvertakenError)
+            def extract(batch: Any) -> dict[str, Any]:
+                from deployments.ingest import tasks
 
-        ingest.expand(batch=prepare.expand(batch=split.expand(batch=extract())))
-    return arm
+                with build_ingest(get_settings()) as ingest:
+                    return dict(tasks.extract(ingest, name_map_index(batch), batch))
+
+            @task(
+                task_id=f"{connector}.load",
+                task_display_name="🧲 Load",
+                map_index_template=MAP_INDEX,
+                inlets=[documents],
+                outlets=[chunks],
+            )
+            @fails_at_once(KnowledgeError, OvertakenError, LlmRefusedError)
+            def load(batch: Any) -> dict[str, int]:
+                from deployments.ingest import tasks
+
+                with build_ingest(get_settings()) as ingest:
+                    done = tasks.load(ingest, name_map_index(batch), batch)
+                record_lineage(
+                    inputs={contracts.DOCUMENTS: {"row_count": batch["documents"]}},
+                    outputs={contracts.CHUNKS: {"row_count": done["written"]}},
+                    run={"source": batch["source"], **done},
+                )
+                return done
+
+            load(extract(batch))
+
+        scanned, planned = scan(), plan()
+        scanned >> planned
+        write.expand(batch=planned)
+    return scanned, planned, arm
 
 
-def describe_run(context: Mapping[str, Any]) -> dict[str, str]:
-    """How the consumer's lineage names this run as its cause."""
-    run = context["dag_run"]
-    return {
-        "parentJobNamespace": contracts.INGEST_NAMESPACE,
-        "parentJobName": contracts.INGEST_DAG,
-        "parentRunId": _lineage_run_id(run),
-    }
-
-
-def _lineage_run_id(run: Any) -> str:
-    from airflow.providers.openlineage.plugins.adapter import OpenLineageAdapter
-
-    return OpenLineageAdapter.build_dag_run_id(
-        dag_id=run.dag_id, logical_date=run.logical_date or run.run_after, clear_number=run.clear_number
-    )
+def name_map_index(batch: Any) -> str:
+    """Shows the batch's label in place of the task's map index; the id of the run."""
+    context = get_current_context()
+    context["map_index_name"] = batch["label"]
+    return str(context["run_id"])
