@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """The arm of one source in the ingest Dag, extract → split → prepare → ingest, and the task shells it shares.
 
 It knows no rule; `deployments.ingest.tasks` does the work.

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """What all Dags of the ingest deployment have in common: sources, assets, retries, tags.
 
 It knows no task.

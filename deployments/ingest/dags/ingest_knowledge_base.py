@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """### 📚 Ingest the knowledge base
 
 Keeps Weaviate in step with the files in `content/knowledge/<source>/`: only documents that are new, changed or gone are
