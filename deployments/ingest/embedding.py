@@ -28,7 +28,7 @@ class WrongVectorsError(LlmError):
 class Embedded:
     """A vector per text, in order, and how many texts the provider was asked for."""
 
-    vectors: list[array[float]]
+    vectors: "list[array[float]]"
     asked: int
 
 
@@ -70,7 +70,7 @@ def pack_vector(vector: Sequence[float]) -> bytes:
     return packed.tobytes()
 
 
-def unpack_vector(packed: bytes) -> array[float]:
+def unpack_vector(packed: bytes) -> "array[float]":
     """The vector again."""
     vector = array("f")
     vector.frombytes(packed)
@@ -81,7 +81,7 @@ def unpack_vector(packed: bytes) -> array[float]:
 
 def _read_vectors(
     sessions: sessionmaker[Session], model: str, digests: Sequence[bytes]
-) -> dict[bytes, array[float]]:
+) -> "dict[bytes, array[float]]":
     if not digests:
         return {}
     query = text(
