@@ -3,10 +3,9 @@
 It knows no rule; nothing is built at import.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -14,22 +13,19 @@ from deployments.ingest.connectors.port import Connector
 from deployments.ingest.formats.port import Extractor
 from deployments.ingest.handover import Handover
 from deployments.ingest.model import Extraction, Passage, Source
+from deployments.ingest.publication import AssetEvents
 from shared.llm.port import Llm
 from shared.settings import Settings
 from shared.vectors.port import VectorStore
-
-class AssetEvents(Protocol):
-    """Takes asset events; the REST client of another Airflow is one."""
-
-    def post_asset_event(self, asset_uri: str, extra: Mapping[str, Any]) -> None:
-        """Post an event of the asset."""
 
 
 @dataclass(frozen=True)
 class Formats:
     """How bytes become passages."""
 
-    find_extractor: Callable[[str, str, bytes], Extractor]  # of a name, a media type, the bytes; UnreadableError
+    find_extractor: Callable[
+        [str, str, bytes], Extractor
+    ]  # of a name, a media type, the bytes; UnreadableError
     split: Callable[[Extraction], Sequence[Passage]]
     describe_recipe: Callable[[Extractor], str]
 
@@ -57,7 +53,7 @@ def build_ingest(settings: Settings) -> Iterator[Ingest]:
     from deployments.ingest.declarations import list_sources
     from deployments.ingest.formats.registry import find_extractor
     from deployments.ingest.recipe import describe_recipe
-    from deployments.ingest.splitting import split
+    from deployments.ingest.splitting import split  # type: ignore[attr-defined]
     from shared.airflow import AirflowApi
     from shared.ledger.sessions import create_sessions
     from shared.llm.openai import OpenAiLlm

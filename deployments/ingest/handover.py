@@ -108,18 +108,14 @@ class RunFiles:
         return sorted(name for name in ends if name.startswith(prefix))
 
     @contextmanager
-    def write(
-        self, name: str, schema: pa.Schema, notes: Mapping[str, Any] | None = None
-    ) -> Iterator["Writer"]:
-        """Write a file that is there once this ends well; `notes` are small values about the whole."""
+    def write(self, name: str, schema: pa.Schema) -> Iterator["Writer"]:
+        """Write a file that is there once this ends well; the writer's `notes` are small values about the whole."""
         files, folder = self._place
         files.makedirs(folder, exist_ok=True)
         beside = f"{folder}/.{name}.{uuid4().hex}"
-        if notes:
-            schema = schema.with_metadata({"notes": json.dumps(notes)})
         try:
             with files.open(beside, "wb") as file:
-                writer = Writer(pq.ParquetWriter(file, schema, compression="zstd"), schema)
+                writer = Writer(file, schema)
                 yield writer
                 writer.finish()
             files.mv(beside, f"{folder}/{name}.parquet")
@@ -132,7 +128,8 @@ class RunFiles:
         self, name: str, schema: pa.Schema, rows: Sequence[Row], notes: Mapping[str, Any] | None = None
     ) -> None:
         """Write a small file."""
-        with self.write(name, schema, notes) as writer:
+        with self.write(name, schema) as writer:
+            writer.notes.update(notes or {})
             for row in rows:
                 writer.add(row)
 
@@ -151,14 +148,19 @@ class RunFiles:
     def read_notes(self, name: str) -> dict[str, Any]:
         """What was noted about the file. Raises HandoverLostError."""
         with self._open(name) as file:
-            notes = (file.schema_arrow.metadata or {}).get(b"notes", b"{}")
+            notes = (file.metadata.metadata or {}).get(b"notes", b"{}")
             return dict(json.loads(notes))
+
+    def read_tables(self, name: str) -> Iterator[pa.Table]:
+        """The rows in columns, as many at once as were written together. Raises HandoverLostError."""
+        with self._open(name) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number)
 
     def read_groups(self, name: str) -> Iterator[list[Row]]:
         """The rows, as many at once as were written together. Raises HandoverLostError."""
-        with self._open(name) as file:
-            for number in range(file.num_row_groups):
-                yield file.read_row_group(number).to_pylist()
+        for table in self.read_tables(name):
+            yield table.to_pylist()
 
     def read(self, name: str) -> Iterator[Row]:
         """The rows one by one. Raises HandoverLostError."""
@@ -176,8 +178,9 @@ class RunFiles:
 class Writer:
     """Collects rows, and writes them as a row group when there are enough, or when it is told to."""
 
-    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
-        self._writer, self._schema = writer, schema
+    def __init__(self, file: Any, schema: pa.Schema) -> None:
+        self._writer, self._schema = pq.ParquetWriter(file, schema, compression="zstd"), schema
+        self.notes: dict[str, Any] = {}
         self._rows: list[Row] = []
         self._size = 0
         self.count = 0
@@ -204,4 +207,5 @@ class Writer:
     def finish(self) -> None:
         """Write the rest and the end of the file."""
         self.end_group()
+        self._writer.add_key_value_metadata({"notes": json.dumps(self.notes)})
         self._writer.close()

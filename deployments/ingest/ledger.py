@@ -1,20 +1,26 @@
-"""The ingest deployment's questions to the ledger and what it writes there.
+"""The ingest deployment's turn and records in the ledger: sources, runs, journal, problems, versions.
 
 It knows no store and no file.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.ingest.plan import Current
-from deployments.ingest.sources import Problem
+from deployments.ingest.errors import OvertakenError
+from deployments.ingest.model import Problem, Source
+from deployments.ingest.staging import stream
 from shared.ledger.models import (
+    DocumentReference,
     DocumentVersion,
     KnowledgeProblem,
+    KnowledgeSource,
+    KnowledgeSync,
     KnowledgeTurn,
     KnowledgeVersion,
     PendingWrite,
@@ -22,6 +28,8 @@ from shared.ledger.models import (
 )
 
 _TURN_LOCK = 4_242_002  # of Postgres, held to the end of a transaction; who asked first is let in first
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,80 +40,228 @@ class Turn:
     run: str  # Airflow Dag run id
 
 
+@dataclass(frozen=True)
+class Version:
+    """One content of one document, read in one way: its chunks' ids follow from it."""
+
+    uri: str
+    content_hash: str
+    recipe: str
+    chunks: int
+
+
 def take_turn(session: Session, run: str) -> Turn:
     """End everyone else's turn, once whoever is changing something has finished."""
-    _queue(session)
-    row = session.get(KnowledgeTurn, 1)
-    if row is None:
-        row = KnowledgeTurn(id=1, number=0, run=run)
-        session.add(row)
-    row.number, row.run, row.taken_at = row.number + 1, run, utc_now()
-    session.flush()
-    return Turn(row.number, run)
+    before = lock_turn(session)
+    turn = Turn(before.number + 1 if before else 1, run)
+    values = {"number": turn.number, "run": run, "taken_at": utc_now()}
+    session.execute(
+        insert(KnowledgeTurn)
+        .values(id=1, **values)
+        .on_conflict_do_update(index_elements=[KnowledgeTurn.id], set_=values)
+    )
+    return turn
 
 
 def lock_turn(session: Session, *, shared: bool = False) -> Turn | None:
     """Whose turn it is, until this transaction ends; `shared` lets other sharers in. None before the first turn."""
-    _queue(session, shared=shared)
-    row = session.get(KnowledgeTurn, 1)
-    return Turn(row.number, row.run) if row is not None else None
-
-
-def _queue(session: Session, *, shared: bool = False) -> None:
     # Not the row's own lock: there, batch after batch would share it past whoever waits for all of them to end.
-    if session.get_bind().dialect.name == "postgresql":
-        lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
-        session.execute(select(lock(_TURN_LOCK)))
+    lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+    session.execute(select(lock(_TURN_LOCK)))
+    return read_turn(session)
 
 
-def read_current(session: Session) -> dict[str, Current]:
-    """The documents of the knowledge base, by URI."""
+def read_turn(session: Session) -> Turn | None:
+    """Whose turn it was a moment ago; None before the first turn."""
+    row = session.execute(
+        select(KnowledgeTurn.number, KnowledgeTurn.run).where(KnowledgeTurn.id == 1)
+    ).first()
+    return Turn(row.number, row.run) if row else None
+
+
+def check_turn(now: Turn | None, turn: Turn) -> None:
+    """Raises OvertakenError where it is not this turn any more."""
+    if now == turn:
+        return
+    by = f"by {now.run}" if now and now.run != turn.run else "by a newer try of this run"
+    raise OvertakenError(
+        f"{turn.run} was overtaken {by}, which planned after it or cleared the knowledge base. Nothing was "
+        "changed: its plan is out of date. The next run does what is left; `ghostwriter knowledge sync` "
+        "starts one."
+    )
+
+
+@contextmanager
+def hold_turn(sessions: sessionmaker[Session], turn: Turn, *, shared: bool = False) -> Iterator[Session]:
+    """A transaction in which no other run changes store or ledger; `shared` lets the run's own batches in.
+
+    Raises OvertakenError.
+    """
+    with sessions.begin() as session:
+        check_turn(lock_turn(session, shared=shared), turn)
+        yield session
+
+
+# --- Sources and runs -------------------------------------------------------------------------------------------------
+
+
+def declare_sources(session: Session, sources: Sequence[Source], run: str) -> None:
+    """These sources are declared and no others; what is known of them from earlier runs stays."""
+    names = [source.name for source in sources]
+    for source in sources:
+        values = {"connector": source.connector, "options": dict(source.options), "run": run}
+        row = insert(KnowledgeSource).values(name=source.name, state="declared", documents=0, **values)
+        # One that comes back has not been looked at since.
+        state = text(
+            "CASE knowledge_sources.state WHEN 'gone' THEN 'declared' ELSE knowledge_sources.state END"
+        )
+        session.execute(
+            row.on_conflict_do_update(
+                index_elements=[KnowledgeSource.name], set_={**values, KnowledgeSource.state: state}
+            )
+        )
+    session.execute(
+        update(KnowledgeSource)
+        .where(KnowledgeSource.name.not_in(names), KnowledgeSource.state != "gone")
+        .values(state="gone", error=None, run=run)
+    )
+
+
+def record_listing(
+    session: Session, source: str, run: str, seconds: float, *, documents: int = 0, error: str | None = None
+) -> None:
+    """How a source was found: `documents` that it listed, or the error for which it could not be listed whole."""
+    found: Row = {"state": "listed", "error": None, "documents": documents, "listed_at": utc_now()}
+    values = found if error is None else {"state": "failed", "error": error}
+    session.execute(
+        update(KnowledgeSource)
+        .where(KnowledgeSource.name == source)
+        .values(**values, seconds=round(seconds, 3), run=run)
+    )
+
+
+def begin_sync(session: Session, run: str, reason: str) -> None:
+    """The run has begun, or begins anew."""
+    values: Row = {
+        "reason": reason, "started_at": utc_now(), "ended_at": None, "outcome": "running",
+        "counts": {}, "sources": {}, "seconds": {},
+    }  # fmt: skip
+    session.execute(
+        insert(KnowledgeSync)
+        .values(run=run, **values)
+        .on_conflict_do_update(index_elements=[KnowledgeSync.run], set_=values)
+    )
+
+
+def end_other_syncs(session: Session, run: str) -> None:
+    """No other run can come to anything any more: this one has the turn."""
+    session.execute(
+        update(KnowledgeSync)
+        .where(KnowledgeSync.run != run, KnowledgeSync.outcome == "running")
+        .values(outcome="overtaken", ended_at=utc_now())
+    )
+
+
+def record_sync(session: Session, run: str, **values: Any) -> None:
+    """Note more of the run: outcome, counts, sources, seconds, ended_at."""
+    session.execute(update(KnowledgeSync).where(KnowledgeSync.run == run).values(**values))
+
+
+def end_sync(session: Session, run: str, outcome: str) -> None:
+    """The run came to this, unless it came to something already."""
+    session.execute(
+        update(KnowledgeSync)
+        .where(KnowledgeSync.run == run, KnowledgeSync.outcome == "running")
+        .values(outcome=outcome, ended_at=utc_now())
+    )
+
+
+def read_source_errors(session: Session, sources: Sequence[str]) -> dict[str, str | None]:
+    """Why each of these sources could not be listed, by name."""
     rows = session.execute(
-        select(DocumentVersion.uri, DocumentVersion.content_hash, DocumentVersion.chunks).where(
+        select(KnowledgeSource.name, KnowledgeSource.error).where(
+            KnowledgeSource.name.in_(sources), KnowledgeSource.state == "failed"
+        )
+    )
+    return {row.name: row.error for row in rows}
+
+
+def read_sync(session: Session, run: str) -> KnowledgeSync | None:
+    """What is known of the run."""
+    return session.get(KnowledgeSync, run)
+
+
+# --- Documents --------------------------------------------------------------------------------------------------------
+
+
+def count_current(session: Session) -> tuple[int, int]:
+    """Documents of the knowledge base, and their chunks."""
+    documents, chunks = session.execute(
+        select(func.count(), func.coalesce(func.sum(DocumentVersion.chunks), 0)).where(
             DocumentVersion.superseded_at.is_(None)
         )
-    )
-    return {uri: Current(uri, content_hash, chunks) for uri, content_hash, chunks in rows}
+    ).one()
+    return documents, chunks
 
 
-def read_committed(session: Session, run: str) -> set[tuple[str, str]]:
-    """(uri, content_hash) of the current documents that this run committed."""
+def read_current(session: Session, uris: Sequence[str] | None = None) -> Iterator[Version]:
+    """The current versions: all, streamed, or those of these documents."""
+    query = "SELECT uri, content_hash, recipe, chunks FROM document_versions WHERE superseded_at IS NULL"
+    if uris is None:
+        rows = stream(session, query)
+    else:
+        rows = iter(session.execute(text(f"{query} AND uri = ANY(:uris)"), {"uris": list(uris)}))
+    return (Version(*row) for row in rows)
+
+
+def read_known(session: Session, source: str) -> dict[str, str]:
+    """Fingerprints by key, as the source was found when its documents were last read."""
     rows = session.execute(
-        select(DocumentVersion.uri, DocumentVersion.content_hash).where(
-            DocumentVersion.superseded_at.is_(None), DocumentVersion.ingest_run == run
-        )
+        select(DocumentReference.key, DocumentReference.fingerprint).where(DocumentReference.source == source)
     )
-    return {(uri, content_hash) for uri, content_hash in rows}
+    return {row.key: row.fingerprint for row in rows}
 
 
-def open_journal(session: Session, writes: Iterable[tuple[str, str, int]], run: str) -> None:
-    """Note (uri, content_hash, chunks) before their chunks are sent; noting twice keeps the larger count."""
-    for uri, content_hash, chunks in writes:
-        row = session.get(PendingWrite, (uri, content_hash, ""))
-        if row is None:
-            session.add(
-                PendingWrite(uri=uri, content_hash=content_hash, recipe="", chunks=chunks, ingest_run=run)
-            )
-        else:
-            row.chunks, row.ingest_run = max(row.chunks, chunks), run
+# --- The journal ------------------------------------------------------------------------------------------------------
 
 
-def read_journal(session: Session) -> list[tuple[str, str, int]]:
-    """(uri, content_hash, chunks) of all writes that were begun and not committed."""
-    rows = session.execute(select(PendingWrite.uri, PendingWrite.content_hash, PendingWrite.chunks))
-    return [(uri, content_hash, chunks) for uri, content_hash, chunks in rows]
+def open_journal(session: Session, versions: Iterable[Version], run: str) -> None:
+    """Note versions before their chunks are sent; noting twice keeps the larger count."""
+    rows = [
+        {
+            "uri": v.uri,
+            "content_hash": v.content_hash,
+            "recipe": v.recipe,
+            "chunks": v.chunks,
+            "ingest_run": run,
+        }
+        for v in sorted(set(versions), key=lambda v: (v.uri, v.content_hash, v.recipe))
+    ]
+    if not rows:
+        return
+    row = insert(PendingWrite)
+    session.execute(
+        row.on_conflict_do_update(
+            index_elements=[PendingWrite.uri, PendingWrite.content_hash, PendingWrite.recipe],
+            set_={
+                "chunks": func.greatest(PendingWrite.chunks, row.excluded.chunks),
+                "ingest_run": row.excluded.ingest_run,
+            },
+        ),
+        rows,
+    )
 
 
-def supersede(session: Session, uris: Sequence[str], run: str) -> None:
-    """These documents are no longer part of the knowledge base; their rows stay for audits."""
-    for start in range(0, len(uris), 500):
-        session.execute(
-            update(DocumentVersion)
-            .where(
-                DocumentVersion.uri.in_(uris[start : start + 500]), DocumentVersion.superseded_at.is_(None)
-            )
-            .values(superseded_at=utc_now(), superseded_by_run=run)
-        )
+def read_journal(session: Session) -> Iterator[tuple[Version, int]]:
+    """Versions whose chunks may be in the store, streamed; and how many of these, from the first, are current."""
+    rows = stream(
+        session,
+        """SELECT p.uri, p.content_hash, p.recipe, p.chunks, coalesce(d.chunks, 0)
+           FROM pending_writes p LEFT JOIN document_versions d
+             ON d.uri = p.uri AND d.content_hash = p.content_hash AND d.recipe = p.recipe AND d.superseded_at IS NULL
+           ORDER BY p.uri""",
+    )
+    return ((Version(*row[:4]), row[4]) for row in rows)
 
 
 def close_journal(session: Session) -> None:
@@ -113,49 +269,61 @@ def close_journal(session: Session) -> None:
     session.execute(delete(PendingWrite))
 
 
+# --- Problems ---------------------------------------------------------------------------------------------------------
+
+
 def replace_problems(session: Session, problems: Iterable[Problem], run: str) -> None:
     """These problems and no others; one that was known already keeps the run and the time that first met it."""
     found = dict.fromkeys(problems)
+    gone = []
     for row in session.scalars(select(KnowledgeProblem)):
-        known = Problem(row.uri, row.message, row.removal or "")
+        known = Problem(row.uri, row.message, row.removal or "", row.fingerprint)
         if known in found:
             del found[known]
         else:
-            session.delete(row)
-    session.add_all(
-        KnowledgeProblem(uri=p.uri, message=p.message, removal=p.removal or None, ingest_run=run)
+            gone.append(row.id)
+    session.execute(delete(KnowledgeProblem).where(KnowledgeProblem.id.in_(gone)))
+    now = utc_now()
+    rows = [
+        {
+            "uri": p.uri, "message": p.message, "removal": p.removal or None, "fingerprint": p.fingerprint,
+            "ingest_run": run, "found_at": now,
+        }
         for p in found
-    )
+    ]  # fmt: skip
+    if rows:
+        session.execute(insert(KnowledgeProblem), rows)
 
 
 def read_problems(session: Session) -> list[Problem]:
-    """The files that the latest plan could not use, by URI."""
-    rows = session.execute(
-        select(KnowledgeProblem.uri, KnowledgeProblem.message).order_by(KnowledgeProblem.uri)
-    )
-    return [Problem(uri, message) for uri, message in rows]
+    """What can't be used, as of the latest run, by URI."""
+    rows = session.scalars(select(KnowledgeProblem).order_by(KnowledgeProblem.uri, KnowledgeProblem.id))
+    return [Problem(row.uri, row.message, row.removal or "", row.fingerprint) for row in rows]
 
 
-def compute_digest(documents: Mapping[str, Current]) -> str:
-    """Names a state of the knowledge base: sha256 over all (uri, content_hash)."""
-    lines = (f"{uri} {documents[uri].content_hash}\n" for uri in sorted(documents))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+# --- Versions of the whole --------------------------------------------------------------------------------------------
+
+
+def compute_digest(session: Session) -> str:
+    """Names the state of the knowledge base: sha256 over all current "uri content_hash", a line each, by URI."""
+    return session.execute(
+        text(
+            """SELECT encode(sha256(coalesce(convert_to(
+                 string_agg(uri || ' ' || content_hash || chr(10), '' ORDER BY uri COLLATE "C"), 'UTF8'), '')), 'hex')
+               FROM document_versions WHERE superseded_at IS NULL"""
+        )
+    ).scalar_one()
 
 
 def add_version(session: Session, run: str) -> KnowledgeVersion | None:
     """A new knowledge-base version where the documents differ from the newest one's; None where they don't."""
     session.flush()
-    documents = read_current(session)
-    digest = compute_digest(documents)
+    digest = compute_digest(session)
     newest = read_newest_version(session)
     if newest is not None and newest.digest == digest:
         return None
-    version = KnowledgeVersion(
-        digest=digest,
-        documents=len(documents),
-        chunks=sum(document.chunks for document in documents.values()),
-        ingest_run=run,
-    )
+    documents, chunks = count_current(session)
+    version = KnowledgeVersion(digest=digest, documents=documents, chunks=chunks, ingest_run=run)
     session.add(version)
     return version
 
@@ -164,3 +332,22 @@ def read_newest_version(session: Session) -> KnowledgeVersion | None:
     """The knowledge base as it is now, or None before the first ingestion."""
     newest = select(func.max(KnowledgeVersion.id)).scalar_subquery()
     return session.scalar(select(KnowledgeVersion).where(KnowledgeVersion.id == newest))
+
+
+def supersede_all(session: Session, run: str) -> None:
+    """No document is part of the knowledge base any more; the rows stay for audits, what sources showed goes."""
+    session.execute(
+        update(DocumentVersion)
+        .where(DocumentVersion.superseded_at.is_(None))
+        .values(superseded_at=utc_now(), superseded_by_run=run)
+    )
+    session.execute(delete(DocumentReference))
+
+
+def sum_counts(*parts: Mapping[str, int]) -> dict[str, int]:
+    """The sums by name."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, count in part.items():
+            total[name] = total.get(name, 0) + count
+    return total

@@ -1,185 +1,133 @@
-"""Decides what a run has to do: the difference between the documents on disk and those in the ledger.
+"""The rules of a plan: how documents are put into batches, and which removals wait for a person.
 
 It does no I/O and knows no Airflow.
 """
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
-from deployments.ingest.sources import KnowledgeError, Problem, SourceDocument
-from shared.contracts import document_source, document_uri
+from deployments.ingest.model import Problem
+from shared.contracts import document_uri
 
-BATCH_SIZE = 20  # documents a mapped task, at least where there are so many
-BATCH_BYTES = 1_000_000  # of text a mapped task; a document of more is a batch of its own
-MAX_BATCHES = (
-    100  # a source, by count, and as many by bytes; each costs three starts, and Airflow maps over 1,024
-)
-NAME_CHARACTERS = 100  # of a file in a label; Airflow keeps 250 of the label
-
-
-@dataclass(frozen=True)
-class Current:
-    """A document as the ledger has it."""
-
-    uri: str
-    content_hash: str
-    chunks: int
+BATCH_BYTES = 256_000  # of documents a mapped task; one that begins in it is read whole
+MAX_BATCHES = 64  # a source; they grow with the documents
+MAX_MAPPED = 1_024  # batches a connector in one run: Airflow maps over no more
+LEAST_BYTES = 1_000  # that a document counts for: opening one takes its time, too
+UNKNOWN_BYTES = 8_000  # that a document counts for whose source doesn't know
+NAME_CHARACTERS = 60  # of a file in a label; Airflow keeps 250 of the label
 
 
-@dataclass(frozen=True)
-class Removals:
-    """Documents that are in the knowledge base and no longer in the sources: those that go, and why others stay."""
-
-    uris: tuple[str, ...]
-    withheld: tuple[Problem, ...]  # one a source, each with the digest that accepts it
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to do; the four groups are disjoint."""
-
-    added: tuple[SourceDocument, ...]
-    changed: tuple[SourceDocument, ...]
-    unchanged: tuple[str, ...]  # URIs
-    removed: tuple[str, ...]  # URIs
+class Sized(Protocol):
+    """What a batch needs to know of a document."""
 
     @property
-    def to_write(self) -> tuple[SourceDocument, ...]:
-        """Documents that need new chunks, by URI."""
-        return tuple(sorted((*self.added, *self.changed), key=lambda document: document.uri))
+    def uri(self) -> str:
+        """Its URI."""
 
-    def summarize(self) -> dict[str, int]:
-        """Counts for logs and events."""
-        groups = ("added", "changed", "unchanged", "removed")
-        return {name: len(getattr(self, name)) for name in groups}
+    @property
+    def size(self) -> int | None:
+        """Bytes."""
 
 
-def plan_sync(
-    documents: Sequence[SourceDocument],
-    problems: Iterable[Problem],
-    current: Mapping[str, Current],
-    *,
-    damaged: Collection[str] = frozenset(),
-    accepted: Collection[str] = frozenset(),
-    arms: Collection[str] | None = None,
-) -> Plan:
-    """The difference by content hash; `damaged` documents lost chunks in the store and are written again.
-
-    A file with a problem keeps its earlier version, and so does what `plan_removals` withholds. Of sources that have
-    no arm in this run nothing is written (None: all have one). Raises KnowledgeError where no document is left at
-    all, unless just that is accepted: an unmounted folder must not empty the knowledge base.
-    """
-    removed = plan_removals(documents, problems, current, accepted).uris
-    if not documents and not removed:
-        if current:
-            raise KnowledgeError(
-                f"The knowledge folder holds no usable document, but the knowledge base has {len(current)}. Nothing "
-                "was deleted. Put the files back, or run `ghostwriter knowledge clear` to empty the knowledge base."
-            )
-        raise KnowledgeError(
-            "The knowledge folder holds no usable document: put .md or .txt files into content/knowledge/<source>/."
-        )
-    within_reach = [d for d in documents if arms is None or d.source in arms]
-    stale = {
-        d.uri
-        for d in within_reach
-        if d.uri in current and (d.uri in damaged or current[d.uri].content_hash != d.content_hash)
-    }
-    return Plan(
-        added=tuple(d for d in within_reach if d.uri not in current),
-        changed=tuple(d for d in within_reach if d.uri in stale),
-        unchanged=tuple(d.uri for d in documents if d.uri in current and d.uri not in stale),
-        removed=removed,
-    )
+SizedDocument = TypeVar("SizedDocument", bound=Sized)
 
 
-def plan_removals(
-    documents: Iterable[SourceDocument],
-    problems: Iterable[Problem],
-    current: Mapping[str, Current],
-    accepted: Collection[str] = frozenset(),
-) -> Removals:
-    """What leaves the knowledge base, and what of it waits for a person.
-
-    Where more than half of a source's documents, or of all, would go at once, it looks like a lost folder: nothing of
-    that source (or nothing at all) goes. `accepted` holds digests of removals that a person agreed to; each stands for
-    those very documents and contents, so a later loss has another one.
-    """
-    unusable = tuple(problem.uri for problem in problems)
-    kept = {*(document.uri for document in documents), *unusable}
-    # A folder that can't be read keeps what was in it.
-    folders = tuple(f"{uri}/" for uri in unusable)
-    gone: dict[str, list[str]] = defaultdict(list)
-    for uri in sorted(current):
-        if uri not in kept and not uri.startswith(folders):
-            gone[document_source(uri)].append(uri)
-    had = Counter(map(document_source, current))
-    too_many = 2 * sum(map(len, gone.values())) > len(current)
-    going: list[str] = []
-    withheld: list[Problem] = []
-    for source, uris in gone.items():
-        digest = _digest(current[uri] for uri in uris)
-        if digest in accepted or not (too_many or 2 * len(uris) > had[source]):
-            going += uris
-        else:
-            withheld.append(_describe_removal(source, len(uris), had[source], digest))
-    return Removals(tuple(sorted(going)), tuple(withheld))
+def weigh(size: int | None) -> int:
+    """Bytes that a document counts for in a batch."""
+    return max(LEAST_BYTES, UNKNOWN_BYTES if size is None else size)
 
 
-def _describe_removal(source: str, gone: int, had: int, digest: str) -> Problem:
-    verb, pronoun = ("is", "it stays") if gone == 1 else ("are", "they stay")
-    message = (
-        f"{gone} of {had} documents of `{source}` {verb} gone; {pronoun} in the knowledge base until "
-        "`ghostwriter knowledge sync --accept-removals`"
-    )
-    return Problem(document_uri(source, "").removesuffix("/"), message, digest)
+def limit_batch(total: int, most: int = MAX_BATCHES) -> int:
+    """Bytes a batch where all documents have `total` together, so that there are at most `most` batches."""
+    return max(BATCH_BYTES, -(-total // max(1, most)))
 
 
-def _digest(documents: Iterable[Current]) -> str:
-    lines = (f"{document.uri} {document.content_hash}\n" for document in documents)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def find_late_sources(
-    documents: Iterable[SourceDocument], current: Mapping[str, Current], arms: Collection[str]
-) -> list[Problem]:
-    """Sources with something to write that have no arm in this run: it began before Airflow knew their folders."""
-    late = {
-        d.source
-        for d in documents
-        if d.source not in arms and (d.uri not in current or current[d.uri].content_hash != d.content_hash)
-    }
-    message = "the run began before Airflow knew this folder: `ghostwriter knowledge sync` reads it"
-    return [Problem(document_uri(source, "").removesuffix("/"), message) for source in sorted(late)]
-
-
-def make_batches(documents: Sequence[SourceDocument]) -> list[dict[str, object]]:
-    """Batches for mapped tasks: `label` for people, `number`, and the URIs; no text. They grow with the documents."""
-    size = max(BATCH_SIZE, -(-len(documents) // MAX_BATCHES))
-    # A batch of full size ends early, so at most two batches come of each share of the bytes.
-    most = max(BATCH_BYTES, -(-2 * sum(d.size for d in documents) // MAX_BATCHES))
-    parts: list[list[SourceDocument]] = []
-    held = 0
+def make_batches(documents: Iterable[SizedDocument], limit: int) -> Iterator[list[SizedDocument]]:
+    """Batches in the order of the documents, each beginning in another portion of `limit` bytes."""
+    part: list[SizedDocument] = []
+    portion = begun = 0
     for document in documents:
-        if not parts or len(parts[-1]) == size or held + document.size > most:
-            parts.append([])
-            held = 0
-        parts[-1].append(document)
-        held += document.size
-    return [
-        {"number": number, "label": _label(part), "uris": [d.uri for d in part]}
-        for number, part in enumerate(parts)
-    ]
+        if part and begun // limit != portion:
+            yield part
+            part = []
+        if not part:
+            portion = begun // limit
+        part.append(document)
+        begun += weigh(document.size)
+    if part:
+        yield part
 
 
-def _label(part: Sequence[SourceDocument]) -> str:
-    first, last = (_shorten(d.uri.rsplit("/", 1)[-1]) for d in (part[0], part[-1]))
-    return first if len(part) == 1 else f"{first} … {last} ({len(part)})"
+def label_batch(source: str, part: Sequence[Sized]) -> str:
+    """How people tell a batch from another: `guides: assets.md … triggers.md (12)`; at most 250 characters."""
+    first, last = (_shorten(document.uri.rsplit("/", 1)[-1]) for document in (part[0], part[-1]))
+    documents = first if len(part) == 1 else f"{first} … {last} ({len(part)})"
+    return f"{_shorten(source)}: {documents}"
 
 
 def _shorten(name: str) -> str:
     """At most NAME_CHARACTERS, the end included: it holds the suffix, and the number where there is one."""
     half = NAME_CHARACTERS // 2
     return name if len(name) <= NAME_CHARACTERS else f"{name[: half - 1]}…{name[-half:]}"
+
+
+@dataclass
+class Loss:
+    """Documents of one source that are in the knowledge base and no longer in the source."""
+
+    had: int  # documents of the source in the knowledge base
+    gone: int = 0
+    _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def add(self, uri: str, content_hash: str) -> None:
+        """One more that is gone; they come in the order of their URIs."""
+        self.gone += 1
+        self._digest.update(f"{uri} {content_hash}\n".encode())
+
+    @property
+    def digest(self) -> str:
+        """Stands for those very documents and contents: a later loss has another one."""
+        return self._digest.hexdigest()
+
+
+def withhold_removals(
+    losses: Mapping[str, Loss], total: int, accepted: Collection[str], share: float
+) -> dict[str, Problem]:
+    """The sources whose removals wait for a person, each with the problem that says so.
+
+    Where more than `share` of a source's documents, or of all `total`, would go at once, it looks like a lost folder:
+    nothing of that source (or nothing at all) goes. `accepted` holds digests of removals that a person agreed to.
+    """
+    too_many = sum(loss.gone for loss in losses.values()) > share * total
+    return {
+        source: _describe_removal(source, loss)
+        for source, loss in losses.items()
+        if loss.gone and loss.digest not in accepted and (too_many or loss.gone > share * loss.had)
+    }
+
+
+def _describe_removal(source: str, loss: Loss) -> Problem:
+    verb, pronoun = ("is", "it stays") if loss.gone == 1 else ("are", "they stay")
+    message = (
+        f"{loss.gone} of {loss.had} documents of `{source}` {verb} gone; {pronoun} in the knowledge base until "
+        "`ghostwriter knowledge sync --accept-removals`"
+    )
+    return Problem(name_source(source), message, loss.digest)
+
+
+def name_source(source: str) -> str:
+    """The URI of a source as a whole."""
+    return document_uri(source, "").removesuffix("/")
+
+
+def name_lost(problems: Iterable[Problem], lost: Iterable[str]) -> list[Problem]:
+    """The problems, and what else is wrong with documents that the store `lost` while they can't be read."""
+    advice = "the store lost the earlier version that was kept: posts can't cite it until a run can read the document"
+    named = {problem.uri: problem for problem in problems}
+    for uri in sorted(set(lost)):
+        known = named.get(uri, Problem(uri, ""))
+        message = "; ".join(filter(None, (known.message, advice)))
+        named[uri] = Problem(uri, message, known.removal, known.fingerprint)
+    return list(named.values())

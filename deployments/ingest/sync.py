@@ -1,111 +1,55 @@
-"""The steps of a sync over ports: write new, verify, delete old, commit the ledger last.
+"""Store and ledger in step: journal, write, verify; take back what is not current; compare, mend, clear.
 
 It knows no Airflow, no vendor and no file format; a crash between any two steps leaves old or new, and the next run
 finishes the job.
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.ingest import ledger
+from deployments.ingest import ledger, staging
 from deployments.ingest.clearing import Request, check_request
-from deployments.ingest.errors import OvertakenError, SyncError
-from deployments.ingest.ledger import Turn
-from deployments.ingest.plan import Current
-from deployments.ingest.sources import Problem
+from deployments.ingest.errors import SyncError
+from deployments.ingest.ledger import Turn, Version
 from shared.contracts import chunk_id
-from shared.ledger.models import DocumentVersion
-from shared.vectors.port import Chunk, EmbeddedChunk, VectorStore
+from shared.vectors.port import EmbeddedChunk, VectorStore
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Written:
-    """A document whose new chunks are in the store and were verified there."""
-
-    uri: str
-    source: str
-    title: str
-    content_hash: str
-    size: int
-    chunks: int
-
-    def as_current(self) -> Current:
-        """As the ledger has it once it is committed."""
-        return Current(self.uri, self.content_hash, self.chunks)
+def list_chunk_ids(version: Version, first: int = 0) -> list[str]:
+    """The ids of a document version's chunks, from the position `first`."""
+    return [
+        chunk_id(version.uri, version.content_hash, position, version.recipe)
+        for position in range(first, version.chunks)
+    ]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to."""
+def write_chunks(
+    chunks: Sequence[EmbeddedChunk],
+    versions: Collection[Version],
+    store: VectorStore,
+    sessions: sessionmaker[Session],
+    turn: Turn,
+) -> None:
+    """Journal the versions that the chunks belong to, write the chunks, and verify them.
 
-    written: int
-    removed: int
-    missing: tuple[str, ...]  # URIs that were planned, but not written
-    digest: str
-    documents: int
-    chunks: int
-
-
-@contextmanager
-def hold_turn(sessions: sessionmaker[Session], turn: Turn, *, shared: bool = False) -> Iterator[Session]:
-    """A transaction in which no other run changes store or ledger; `shared` lets the run's own batches in.
-
-    Raises OvertakenError.
+    Chunks of versions that are current are left alone where they are in the store as they should be: someone may be
+    reading them. Raises OvertakenError, VectorStoreError, SyncError.
     """
-    with sessions.begin() as session:
-        now = ledger.lock_turn(session, shared=shared)
-        if now != turn:
-            by = f"by {now.run}" if now and now.run != turn.run else "by a newer try of this run"
-            raise OvertakenError(
-                f"{turn.run} was overtaken {by}, which planned after it or cleared the knowledge base. Nothing was "
-                "changed: its plan is out of date. The next run does what is left; `ghostwriter knowledge sync` "
-                "starts one."
-            )
-        yield session
-
-
-def list_chunk_ids(uri: str, content_hash: str, chunks: int) -> list[str]:
-    """The ids of a document version's chunks."""
-    return [chunk_id(uri, content_hash, position) for position in range(chunks)]
-
-
-def write_batch(
-    rows: Sequence[Mapping[str, Any]], store: VectorStore, sessions: sessionmaker[Session], turn: Turn
-) -> list[Written]:
-    """Journal, write and verify one batch of documents: `{document: Written, chunks: [{chunk, vector}]}`.
-
-    What this run has committed already, and the store holds whole, is left alone. Raises OvertakenError.
-    """
-    written = [Written(**row["document"]) for row in rows]
-    with hold_turn(sessions, turn, shared=True) as session:
-        committed = ledger.read_committed(session, turn.run)
-        whole = {d.uri for d in written if (d.uri, d.content_hash) in committed and _is_whole(d, store)}
-        chunks = [
-            EmbeddedChunk(Chunk(**item["chunk"]), item["vector"])
-            for row in rows
-            if row["document"]["uri"] not in whole
-            for item in row["chunks"]
-        ]
+    with ledger.hold_turn(sessions, turn, shared=True) as session:
+        current = set(versions).intersection(ledger.read_current(session, [v.uri for v in versions]))
+        live = {i for version in current for i in list_chunk_ids(version)}
+        there = store.get([item.chunk.id for item in chunks if item.chunk.id in live])
+        todo = [item for item in chunks if there.get(item.chunk.id) != item.chunk]
         # In a transaction of its own: the journal must be there before the first chunk is.
         with sessions.begin() as journal:
-            todo = [(d.uri, d.content_hash, d.chunks) for d in written if d.uri not in whole]
-            ledger.open_journal(journal, todo, turn.run)
-        store.write(chunks)
-        _verify(chunks, store)
-    return written
-
-
-def _is_whole(document: Written, store: VectorStore) -> bool:
-    ids = list_chunk_ids(document.uri, document.content_hash, document.chunks)
-    return len(store.get(ids)) == len(ids)
+            ledger.open_journal(journal, versions, turn.run)
+        store.write(todo)
+        _verify(todo, store)
 
 
 def _verify(chunks: Sequence[EmbeddedChunk], store: VectorStore) -> None:
@@ -118,96 +62,91 @@ def _verify(chunks: Sequence[EmbeddedChunk], store: VectorStore) -> None:
     wrong = [item.chunk.uri for item in chunks if found[item.chunk.id] != item.chunk]
     if wrong:
         raise SyncError(
-            f"The store gives back other content than was written for {', '.join(sorted(set(wrong)))}."
+            f"The store gives back other content than was written for {', '.join(sorted(set(wrong))[:10])}."
         )
 
 
-def commit_run(
-    planned: Mapping[str, str],
-    removed: Sequence[str],
-    written: Sequence[Written],
-    store: VectorStore,
-    sessions: sessionmaker[Session],
-    turn: Turn,
-) -> Outcome:
-    """Delete what is superseded, then commit the ledger. `planned` maps URI to content hash.
+def take_back(store: VectorStore, sessions: sessionmaker[Session], turn: Turn) -> int:
+    """Delete what the journal names and is not current, by id; then the journal is empty. How many chunks it named.
 
-    Documents that were not written stay as they were, and are named in the outcome. Doing it again changes nothing.
-    Raises OvertakenError.
+    Raises OvertakenError, VectorStoreError.
     """
-    with hold_turn(sessions, turn) as session:
-        current = ledger.read_current(session)
-        journal = ledger.read_journal(session)
-        after = {uri: document for uri, document in current.items() if uri not in removed}
-        after.update({d.uri: d.as_current() for d in written})
-        keep = {i for d in after.values() for i in list_chunk_ids(d.uri, d.content_hash, d.chunks)}
-
-        old = [i for d in current.values() for i in list_chunk_ids(d.uri, d.content_hash, d.chunks)]
-        begun = [
-            i for uri, content_hash, chunks in journal for i in list_chunk_ids(uri, content_hash, chunks)
-        ]
-        store.delete([i for i in dict.fromkeys([*old, *begun]) if i not in keep])
-
-        fresh = [d for d in written if current.get(d.uri) != d.as_current()]
-        ledger.supersede(session, [*removed, *(d.uri for d in fresh)], turn.run)
-        session.flush()
-        session.add_all([DocumentVersion(**asdict(d), ingest_run=turn.run) for d in fresh])
+    count = 0
+    with ledger.hold_turn(sessions, turn) as session:
+        for entries in staging.group(ledger.read_journal(session), 500):
+            ids = [i for version, kept in entries for i in list_chunk_ids(version, kept)]
+            store.delete(ids)
+            count += len(ids)
         ledger.close_journal(session)
-        ledger.add_version(session, turn.run)
-        digest = ledger.compute_digest(after)
-    missing = tuple(sorted(set(planned) - {d.uri for d in written}))
-    return Outcome(
-        len(written),
-        len(removed),
-        missing,
-        digest,
-        len(after),
-        sum(document.chunks for document in after.values()),
-    )
+    return count
 
 
-def find_damaged(store: VectorStore, current: Mapping[str, Current]) -> set[str]:
-    """URIs of documents that lost chunks in the store, all of them where the collection is new."""
-    present = {chunk.id for chunk in store.iterate()}
-    return {
-        d.uri
-        for d in current.values()
-        if not present.issuperset(list_chunk_ids(d.uri, d.content_hash, d.chunks))
-    }
+def find_damaged(store: VectorStore, session: Session) -> list[tuple[str, int]]:
+    """Documents that lost chunks in the store, and how many each; by URI.
 
-
-def name_lost(problems: Sequence[Problem], lost: Collection[str]) -> list[Problem]:
-    """The problems, and what else is wrong with documents that the store `lost` while their files can't be used."""
-    known = {problem.uri: problem.message for problem in problems}
-    advice = (
-        "the store lost the earlier version that was kept: posts can't cite it until a run can read the file"
-    )
-    rest = [problem for problem in problems if problem.uri not in lost]
-    return [*rest, *(Problem(uri, "; ".join(filter(None, (known.get(uri), advice)))) for uri in sorted(lost))]
+    The store is walked only where the number of its chunks is not what ledger and journal explain.
+    """
+    expected = ledger.count_current(session)[1]
+    for entries in staging.group(ledger.read_journal(session), 500):
+        # What an interrupted run left is known by id.
+        expected += len(store.get([i for version, kept in entries for i in list_chunk_ids(version, kept)]))
+    if (count := store.count()) == expected:
+        return []
+    log.warning("store: %d chunks where %d are accounted for: all are looked at", count, expected)
+    missing, _ = _walk(store, ledger.read_current(session))
+    return sorted(missing.items())
 
 
 def reconcile(
-    store: VectorStore, sessions: sessionmaker[Session], turn: Turn, *, known: Collection[str] = frozenset()
+    store: VectorStore,
+    sessions: sessionmaker[Session],
+    turn: Turn,
+    *,
+    known: Collection[str] = (),
+    lost: int = 0,
 ) -> int:
-    """Make the store hold exactly the ledger's chunks; how many strays were deleted.
+    """Make the store hold exactly the ledger's chunks, the journal being empty; how many strays were deleted.
 
-    Raises OvertakenError, and SyncError for documents that lost chunks and are not `known` to have.
+    The store is walked only where the number of its chunks is not what the ledger says, `lost` ones of the documents
+    `known` to be damaged apart. Raises OvertakenError, VectorStoreError, and SyncError for other documents that lost
+    chunks.
     """
-    with hold_turn(sessions, turn) as session:
-        current = ledger.read_current(session)
-        expected = {
-            i: d.uri for d in current.values() for i in list_chunk_ids(d.uri, d.content_hash, d.chunks)
-        }
-        present = {chunk.id for chunk in store.iterate()}
-        if strays := present - expected.keys():
+    with ledger.hold_turn(sessions, turn) as session:
+        expected = ledger.count_current(session)[1]
+        if store.count() == expected - lost:
+            return 0
+        missing, strays = _walk(store, ledger.read_current(session))
+        if strays:
             log.warning("store: %d chunks that no document accounts for are deleted", len(strays))
-            store.delete(sorted(strays))
-    if lost := [i for i, uri in expected.items() if i not in present and uri not in known]:
+            store.delete(strays)
+    if found := {uri: count for uri, count in missing.items() if uri not in known}:
         raise SyncError(
-            f"{len(lost)} of {len(expected)} chunks are missing in the store, as after a loss of power. The next run "
-            "writes their documents again, or names them; `ghostwriter knowledge sync` starts one."
+            f"{sum(found.values())} of {expected} chunks are missing in the store, as after a loss of power. The next "
+            "run writes their documents again, or names them; `ghostwriter knowledge sync` starts one."
         )
     return len(strays)
+
+
+def _walk(store: VectorStore, current: Iterable[Version]) -> tuple[dict[str, int], list[str]]:
+    """Chunks that the store lacks, counted by URI, and the ids of those that no version accounts for.
+
+    Memory grows with the documents, not with the chunks.
+    """
+    versions = {version.uri: version for version in current}
+    missing = {version.uri: version.chunks for version in versions.values()}
+    strays = []
+    for chunk in store.iterate():
+        version = versions.get(chunk.uri)
+        if (
+            version is not None
+            and (chunk.content_hash, chunk.recipe) == (version.content_hash, version.recipe)
+            and 0 <= chunk.position < version.chunks
+            and chunk.id == chunk_id(chunk.uri, chunk.content_hash, chunk.position, chunk.recipe)
+        ):
+            missing[chunk.uri] -= 1
+        else:
+            strays.append(chunk.id)
+    return {uri: count for uri, count in missing.items() if count}, strays
 
 
 def clear(store: VectorStore, sessions: sessionmaker[Session], request: Request, run: str) -> int:
@@ -222,11 +161,11 @@ def clear(store: VectorStore, sessions: sessionmaker[Session], request: Request,
         if newest is not None and newest.ingest_run == run:
             return 0  # an earlier try of this run was killed after its work was done
         check_request(request, newest.id if newest else None, datetime.now(UTC))
-    with hold_turn(sessions, turn) as session:
-        current = ledger.read_current(session)
+    with ledger.hold_turn(sessions, turn) as session:
+        documents, _ = ledger.count_current(session)
         store.drop_collection()
-        ledger.supersede(session, list(current), run)
+        ledger.supersede_all(session, run)
         ledger.close_journal(session)
         ledger.replace_problems(session, [], run)
         ledger.add_version(session, run)
-    return len(current)
+    return documents

@@ -4,13 +4,30 @@ They know no Airflow; the Dag files call them. What passes between them by value
 rest lies in the run's hand-over. An OvertakenError or KnowledgeError is final: trying the task again won't mend it.
 """
 
+import logging
+import time
 from collections.abc import Collection, Mapping
-from typing import Any, TypedDict
+from contextlib import closing
+from typing import TypedDict
 
+from deployments.ingest import commitment, ledger, listing, loading, planning, reading, schemas, sync
+from deployments.ingest.batches import Batch, Planned
 from deployments.ingest.clearing import Request
+from deployments.ingest.commitment import Outcome
 from deployments.ingest.composition import Ingest
-from deployments.ingest.model import Problem
-from deployments.ingest.sync import Outcome
+from deployments.ingest.errors import KnowledgeError, OvertakenError
+from deployments.ingest.handover import HandoverLostError
+from deployments.ingest.ledger import Turn
+from deployments.ingest.model import Problem, Source
+from deployments.ingest.publication import publish_newest
+from shared.ledger.models import utc_now
+
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "Batch", "Outcome", "Planned", "SourceEntry", "clear", "commit", "extract", "list_problems", "list_sources",
+    "load", "plan", "publish", "record_failure", "scan",
+]  # fmt: skip
 
 
 class SourceEntry(TypedDict):
@@ -20,31 +37,20 @@ class SourceEntry(TypedDict):
     connector: str  # the arm that it belongs to
 
 
-class Batch(TypedDict):
-    """Documents of one source that one mapped task reads or writes; which ones is in the hand-over."""
-
-    source: str
-    number: int
-    turn: int  # of the plan that made it
-    label: str  # "guides: assets.md … triggers.md (12)", the map index; at most 250 characters
-    documents: int
-    bytes: int
-    counts: dict[str, int]  # of what `extract` found: documents, chunks, unchanged, problems, gone
-
-
-class Planned(TypedDict):
-    """What `plan` came to."""
-
-    counts: dict[str, int]  # to_read, unchanged, moved, removed, withheld, quarantined, problems, failed_sources
-    batches: dict[str, list[Batch]]  # by connector, those with nothing to read left out
-
-
 def list_sources(ingest: Ingest, run: str, *, reason: str = "") -> list[SourceEntry]:
     """Begin the run: read what sources are declared, and record them; a run that is cleared begins anew.
 
     `reason` says who or what asked for it, for people. Raises KnowledgeError.
     """
-    raise NotImplementedError
+    sources = ingest.list_sources()
+    files = ingest.handover.open_run(run)
+    files.remove()
+    with ingest.sessions.begin() as session:
+        ledger.begin_sync(session, run, reason)
+        ledger.declare_sources(session, sources, run)
+    files.write_rows("sources", schemas.SOURCES, [schemas.source_to_row(source) for source in sources])
+    log.info("%d sources: %s", len(sources), ", ".join(source.name for source in sources))
+    return [SourceEntry(name=source.name, connector=source.connector) for source in sources]
 
 
 def scan(ingest: Ingest, run: str, source: SourceEntry) -> dict[str, int]:
@@ -53,7 +59,44 @@ def scan(ingest: Ingest, run: str, source: SourceEntry) -> dict[str, int]:
     Where it can't be listed whole, that is recorded and raised (SourceUnavailableError): the run goes on without it, so
     `plan` must not need every `scan` to succeed. Raises KnowledgeError where the run has no such source.
     """
-    raise NotImplementedError
+    began = time.monotonic()
+    files = ingest.handover.open_run(run)
+    declared = {one.name: one for one in read_sources(ingest, run)}
+    if source["name"] not in declared:
+        raise KnowledgeError(f"This run knows no source `{source['name']}`: start a new run.")
+    found: Source = declared[source["name"]]
+    with ingest.sessions() as session:
+        # What is planned by others after this moment is newer than this listing.
+        turn = ledger.read_turn(session)
+    notes = {"turn": turn.number if turn else 0}
+    known = listing.KnownFingerprints(lambda: _read_known(ingest, found.name))
+    try:
+        with closing(ingest.connect(found)) as connector:
+            counts = listing.write_listing(connector, found, known, files, notes)
+    except Exception as error:
+        message = f"{error}"[:1000] or type(error).__name__
+        with ingest.sessions.begin() as session:
+            ledger.record_listing(session, found.name, run, time.monotonic() - began, error=message)
+        raise
+    with ingest.sessions.begin() as session:
+        ledger.record_listing(
+            session, found.name, run, time.monotonic() - began, documents=counts["documents"]
+        )
+    log.info("%s: %s", found.name, counts)
+    return counts
+
+
+def _read_known(ingest: Ingest, source: str) -> dict[str, str]:
+    with ingest.sessions() as session:
+        return ledger.read_known(session, source)
+
+
+def read_sources(ingest: Ingest, run: str) -> list[Source]:
+    """The sources that the run began with. Raises KnowledgeError."""
+    try:
+        return [schemas.row_to_source(row) for row in ingest.handover.open_run(run).read("sources")]
+    except HandoverLostError as error:
+        raise KnowledgeError(str(error)) from error
 
 
 def plan(ingest: Ingest, run: str, *, accepted: Collection[str] = ()) -> Planned:
@@ -62,7 +105,24 @@ def plan(ingest: Ingest, run: str, *, accepted: Collection[str] = ()) -> Planned
     `accepted`: digests of removals that a person agreed to (`Problem.removal`). Sources without a whole listing keep
     their documents. Raises OvertakenError where another run planned since this one listed, and KnowledgeError.
     """
-    raise NotImplementedError
+    began = time.monotonic()
+    files = ingest.handover.open_run(run)
+    sources = read_sources(ingest, run)
+    listings = {
+        one.name: files.read_notes(f"scan.{one.name}") for one in sources if files.exists(f"scan.{one.name}")
+    }
+    with ingest.sessions.begin() as session:
+        planning.check_listings(ledger.lock_turn(session), run, listings)
+        turn = ledger.take_turn(session, run)
+        ledger.end_other_syncs(session, run)
+    ingest.store.create_collection()  # a clearing may have dropped it
+    with ledger.hold_turn(ingest.sessions, turn, shared=True) as session:
+        planned = planning.write_plan(
+            session, ingest.store, files, turn, sources, set(listings), accepted, began
+        )
+        ledger.record_sync(session, run, counts=planned["counts"], outcome="running", ended_at=None)
+    log.info("plan: %s", planned["counts"])
+    return planned
 
 
 def extract(ingest: Ingest, run: str, batch: Batch) -> Batch:
@@ -71,7 +131,12 @@ def extract(ingest: Ingest, run: str, batch: Batch) -> Batch:
     A document that can't be read is a problem of its own; one that is gone waits for the next run. Raises
     SourceUnavailableError, OvertakenError.
     """
-    raise NotImplementedError
+    check_turn(ingest, run, batch)
+    (source,) = (one for one in read_sources(ingest, run) if one.name == batch["source"])
+    with closing(ingest.connect(source)) as connector:
+        counts = reading.write_batch(ingest, connector, ingest.handover.open_run(run), batch)
+    log.info("%s: %s", batch["label"], counts)
+    return {**batch, "counts": counts}
 
 
 def load(ingest: Ingest, run: str, batch: Batch) -> dict[str, int]:
@@ -79,7 +144,16 @@ def load(ingest: Ingest, run: str, batch: Batch) -> dict[str, int]:
 
     Raises OvertakenError, LlmError (LlmRefusedError: trying again won't mend it), VectorStoreError, SyncError.
     """
-    raise NotImplementedError
+    check_turn(ingest, run, batch)
+    counts = loading.load_batch(ingest, ingest.handover.open_run(run), batch, Turn(batch["turn"], run))
+    log.info("%s: %s", batch["label"], counts)
+    return counts
+
+
+def check_turn(ingest: Ingest, run: str, batch: Batch) -> None:
+    """Raises OvertakenError where the work would be in vain."""
+    with ingest.sessions() as session:
+        ledger.check_turn(ledger.read_turn(session), Turn(batch["turn"], run))
 
 
 def commit(ingest: Ingest, run: str) -> Outcome:
@@ -88,30 +162,32 @@ def commit(ingest: Ingest, run: str) -> Outcome:
     Runs whatever became of the tasks before it; done again it changes nothing and says the same. Raises
     IncompleteSyncError where planned documents were not loaded, other SyncErrors, OvertakenError, KnowledgeError.
     """
-    raise NotImplementedError
+    try:
+        return commitment.commit_run(ingest, run)
+    except OvertakenError:
+        with ingest.sessions.begin() as session:
+            ledger.end_sync(session, run, "overtaken")
+        raise
 
 
 def list_problems(ingest: Ingest) -> list[Problem]:
     """What can't be used now, by URI; those with a `removal` wait for a person to accept it."""
-    raise NotImplementedError
+    with ingest.sessions() as session:
+        return ledger.read_problems(session)
 
 
 def publish(ingest: Ingest, lineage: Mapping[str, str]) -> str | None:
     """Tell the training deployment of the newest version unless it knows; its digest, or None."""
-    raise NotImplementedError
+    return publish_newest(ingest.sessions, ingest.training, lineage)
 
 
 def clear(ingest: Ingest, run: str, request: Request) -> int:
     """Empty the knowledge base; how many documents it had. Raises OutdatedRequestError."""
-    raise NotImplementedError
+    return sync.clear(ingest.store, ingest.sessions, request, run)
 
 
-def record_failure(ingest: Ingest, run: str, error: str) -> None:
-    """Note that the run failed for good, unless it has an outcome; for the Dag's failure callback. Never raises."""
-    raise NotImplementedError
-
-
-__all__ = [
-    "Any", "Batch", "Planned", "SourceEntry", "clear", "commit", "extract", "list_problems", "list_sources", "load",
-    "plan", "publish", "record_failure", "scan",
-]  # fmt: skip
+def record_failure(ingest: Ingest, run: str) -> None:
+    """Note that the run failed for good, unless it has an outcome; for the Dag's failure callback."""
+    with ingest.sessions.begin() as session:
+        ledger.end_sync(session, run, "failed")
+    log.warning("%s failed at %s", run, utc_now())

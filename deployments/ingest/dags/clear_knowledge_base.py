@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """### 🧹 Clear the knowledge base
 
 Empties Weaviate and marks every document as removed; the files and the audit trail of old posts stay. It is

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """### 📚 Ingest the knowledge base
 
 Keeps the knowledge base in step with its sources: the folders in `content/knowledge/`, what `content/sources.toml` names,

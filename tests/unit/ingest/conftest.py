@@ -1,105 +1,28 @@
-"""The ingest deployment without Airflow: real files, and fakes of the store, the provider and the ledger."""
+"""Ingest on a real ledger: one Postgres a test process, a fresh database a test."""
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
+import fsspec
 import pytest
-from sqlalchemy import event
+from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.ingest import composition, ledger, sync, tasks
-from deployments.ingest.clearing import Request
-from deployments.ingest.sources import list_sources
-from shared.ledger.models import Base, utc_now
-from shared.ledger.sessions import create_sessions
-from shared.llm.fake import FakeLlm
-from shared.settings import Settings
-from shared.vectors.fake import FakeVectorStore
-
-GUIDE, NOTE = "knowledge://guides/assets.md", "knowledge://notes/one.txt"
+from tests.ingest import Deployment
+from tests.ledger import Ledgers, serve_ledgers
 
 
-class Deployment:
-    """The ingest deployment without Airflow: `run` does what a Dag run does."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.settings = Settings(state_dir=folder / "state", content_dir=folder / "content")
-        self.knowledge = folder / "content/knowledge"
-        self.store = FakeVectorStore(created=False)
-        self.sessions = create_sessions(f"sqlite:///{folder}/ledger.db")
-        # The disk need not keep it: a test makes hundreds of them.
-        event.listen(
-            self.sessions.kw["bind"], "connect", lambda link, _: link.execute("PRAGMA synchronous=OFF")
-        )
-        Base.metadata.create_all(self.sessions.kw["bind"])
-        self.runs = 0
-
-        @contextmanager
-        def open_store(settings: Settings) -> Iterator[FakeVectorStore]:
-            yield self.store
-
-        monkeypatch.setattr(composition, "open_store", open_store)
-        monkeypatch.setattr(composition, "create_llm", lambda settings: FakeLlm())
-        monkeypatch.setattr(composition, "create_ledger", lambda settings: self.sessions)
-
-    def save(self, path: str, text: str) -> None:
-        (self.knowledge / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.knowledge / path).write_text(text, encoding="utf-8")
-
-    def start(self, **options: Any) -> tuple[str, dict[str, int]]:
-        self.runs += 1
-        run_id = f"manual__2026-11-23T04:00:0{self.runs}+00:00"
-        if not tasks.collection_exists(self.settings):
-            tasks.create_collection(self.settings)
-        return run_id, tasks.plan(self.settings, run_id, **options)
-
-    def run_arm(self, run_id: str, source: str, *, until: str = "ingest") -> None:
-        for batch in tasks.extract(self.settings, run_id, source):
-            for step in (tasks.split, tasks.prepare, tasks.ingest):
-                step(self.settings, run_id, batch)
-                if step.__name__ == until:
-                    break
-
-    def run(self, **options: Any) -> sync.Outcome:
-        run_id, _ = self.start(**options)
-        for source in list_sources(self.knowledge):
-            self.run_arm(run_id, source)
-        return tasks.commit(self.settings, run_id)
-
-    def clear(self, run_id: str, request: Request | None = None) -> int:
-        return tasks.clear(self.settings, run_id, request or Request(utc_now() + timedelta(hours=1)))
-
-    def texts(self) -> dict[str, str]:
-        return {chunk.uri: chunk.text for chunk in self.store.iterate()}
-
-    def find_lost(self) -> set[str]:
-        """Documents that the ledger has and the store lacks."""
-        with self.sessions() as session:
-            return sync.find_damaged(self.store, ledger.read_current(session))
-
-    def close(self) -> None:
-        self.sessions.kw["bind"].dispose()
-
-
-def close_folder(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Folders of this name can't be read any more; root could read them whatever their mode."""
-    scandir = os.scandir
-
-    def refuse(path: str) -> object:
-        if str(path).endswith(name):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+@pytest.fixture(scope="session")
+def ledgers() -> Iterator[Ledgers]:
+    with serve_ledgers() as made:
+        yield made
 
 
 @pytest.fixture
-def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    made = Deployment(tmp_path, monkeypatch)
-    made.save("guides/assets.md", "# Assets\n\nold fact")
-    made.save("notes/one.txt", "a note")
-    yield made
-    made.close()
+def sessions(ledgers: Ledgers) -> Iterator[sessionmaker[Session]]:
+    with ledgers.make() as made:
+        yield made
+
+
+@pytest.fixture
+def deployment(sessions: sessionmaker[Session]) -> Deployment:
+    fsspec.filesystem("memory").store.clear()
+    return Deployment(sessions)
