@@ -4,6 +4,8 @@ What one server alone is told is in its own `settings`. It knows no rule and bui
 down.
 """
 
+import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,11 @@ class Settings(BaseSettings):
     weaviate_port: int = 8090
     weaviate_grpc_port: int = 50051
 
+    # Where uploads are kept, and where tasks of one run of ingest leave what the next one needs: a URL that fsspec
+    # reaches (file:, s3:). Empty: folders of the state folder.
+    uploads_url: str = ""
+    handover_url: str = ""
+
     # Any OpenAI-compatible provider.
     llm_base_url: str = "http://127.0.0.1:8000/v1"
     chat_model: str = contracts.LOCAL_CHAT_MODEL
@@ -122,6 +129,23 @@ class Settings(BaseSettings):
             if isinstance(error.__cause__, SecretError):
                 raise error.__cause__ from None
             raise
+
+    @property
+    def uploads_root(self) -> str:
+        """The URL under which uploads are kept."""
+        return self.uploads_url or f"file:{self.state_dir.absolute() / 'uploads'}"
+
+    def find_source_secret(self, name: str) -> str:
+        """A secret that a knowledge source is declared with; empty where there is none. Raises SecretError.
+
+        The file `sources/<name>` among the secrets, or `GHOSTWRITER_SOURCE_<NAME>`: what is declared can name no other
+        secret of this installation.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            return ""
+        return os.environ.get(f"{PREFIX}SOURCE_{name.upper()}") or read_secret(
+            self.secrets_dir / "sources" / name
+        )
 
     @property
     def ledger_dsn(self) -> str:

@@ -108,3 +108,15 @@ def test_a_file_that_holds_no_secret_is_named_and_not_shown(
         with pytest.raises(SecretError, match=rf"(?i)llm_api_key.*{reason}") as caught:
             read()
         assert "sk-" not in str(caught.value)
+
+
+def test_a_source_is_told_its_own_secrets_alone(secrets_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is declared in content could otherwise send any secret anywhere."""
+    (secrets_dir / "sources").mkdir()
+    (secrets_dir / "sources" / "s3_docs").write_text("id:key\n")
+    settings = Settings(secrets_dir=secrets_dir)
+    assert settings.find_source_secret("s3_docs") == "id:key"
+    for name in ("other", "llm_api_key", "../llm_api_key", "/etc/passwd", "", "S3_DOCS"):
+        assert settings.find_source_secret(name) == ""
+    monkeypatch.setenv("GHOSTWRITER_SOURCE_S3_DOCS", "from:variable")
+    assert settings.find_source_secret("s3_docs") == "from:variable"
