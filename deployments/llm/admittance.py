@@ -1,4 +1,4 @@
-"""Lets requests in by key, scope and limits, and none once the server stops.
+"""Lets requests in by key, scope and limits, and none once the server stops or has too many.
 
 It reads no file and knows no route's work.
 """
@@ -16,17 +16,22 @@ from deployments.llm.scopes import find_scope
 from shared.admission import Refusal
 
 _STOPPING: Final = "The server is stopping; try again in a moment."
+_CROWDED: Final = "Too many requests run; try again in a moment."
 _WAIT: Final = {"Retry-After": "5"}
 
 
 def build_check(
-    keyring: Keyring, quotas: Quotas, is_stopping: Callable[[], bool]
+    keyring: Keyring, quotas: Quotas, is_stopping: Callable[[], bool], is_crowded: Callable[[], bool]
 ) -> Callable[[HTTPConnection], Awaitable[None]]:
     """The check of `shared.admission`: it raises Refusal, or notes who asks and lets the request in."""
 
     async def check(connection: HTTPConnection) -> None:
         if is_stopping():
             raise Refusal(503, _STOPPING, _WAIT)
+        if is_crowded():
+            raise CodedRefusal(
+                503, _CROWDED, code="too_many_requests", kind="server_error", headers={"Connection": "close"}
+            )
         if keyring.open:
             return
         scheme, _, given = connection.headers.get("Authorization", "").partition(" ")

@@ -15,6 +15,7 @@ from typing import Final
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.responses import Response
+from prometheus_client.core import CounterMetricFamily
 
 from deployments.llm.admittance import build_check
 from deployments.llm.api_page import describe_api
@@ -125,7 +126,12 @@ def create_app(
             "/ready": Rule(0, open=True),
             "/v1/files": Rule(settings.llm_max_file_bytes + _FORM_BYTES),
         },
-        check=build_check(keyring, quotas, lambda: running.stopping),
+        check=build_check(
+            keyring,
+            quotas,
+            is_stopping=lambda: running.stopping,
+            is_crowded=lambda: len(running.requests) > settings.most_requests,
+        ),
         answer=answer_refusal,
     )
     # The last one is the outermost: it tells of refusals too.
@@ -185,6 +191,15 @@ def build_metrics(floors: Floors, running: Running, jobs: JobStore) -> Metrics:
     )
     metrics.watch(
         "llm_requests_running", "Requests in flight", "state", lambda: {"running": len(running.requests)}
+    )
+    connections = running.connections
+    metrics.watch("llm_connections", "Connections", "state", lambda: {"open": len(connections.open)})
+    metrics.watch(
+        "llm_connections_closed",
+        "Connections closed before their time: no room for one that asks nothing, late heads, bodies and readers",
+        "reason",
+        lambda: connections.closed,
+        family=CounterMetricFamily,
     )
     metrics.watch("llm_jobs", "Fine-tuning jobs", "status", jobs.count_by_status)
     return metrics

@@ -15,7 +15,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from deployments.llm.request_notes import RequestNotes
@@ -72,9 +72,16 @@ class Metrics:
         self.requests.labels(method, notes.route, str(notes.status), notes.key).inc()
         self.request_seconds.labels(method, notes.route).observe(notes.seconds)
 
-    def watch(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        """Adds a gauge with a value per label value, read at each scrape."""
-        self._registry.register(_Reading(name, text, label, read))
+    def watch(
+        self,
+        name: str,
+        text: str,
+        label: str,
+        read: Callable[[], Mapping[str, float]],
+        family: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily,
+    ) -> None:
+        """Adds a gauge or a counter with a value per label value, read at each scrape."""
+        self._registry.register(_Reading(lambda: family(name, text, labels=[label]), read))
 
     def write(self) -> bytes:
         """All of it in Prometheus' text format."""
@@ -82,14 +89,18 @@ class Metrics:
 
 
 class _Reading(Collector):
-    def __init__(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        self._name, self._text, self._label, self._read = name, text, label, read
+    def __init__(
+        self,
+        build: Callable[[], GaugeMetricFamily | CounterMetricFamily],
+        read: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._build, self._read = build, read
 
     def describe(self) -> Iterable[Metric]:
-        return [GaugeMetricFamily(self._name, self._text, labels=[self._label])]
+        return [self._build()]
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+        family = self._build()
         for value, number in self._read().items():
             family.add_metric([value], number)
         yield family
