@@ -18,7 +18,10 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.request_notes import RequestNotes
+from deployments.llm.server import Running
+from deployments.llm.work import Floors
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -86,6 +89,38 @@ class Metrics:
     def write(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def build_metrics(floors: Floors, running: Running, jobs: JobStore) -> Metrics:
+    """The counters, and gauges on what there is now."""
+    metrics = Metrics()
+    kinds = floors.all().items()
+    metrics.watch(
+        "llm_work",
+        "Generations and batches in flight",
+        "kind",
+        lambda: {k: floor.count for k, floor in kinds},
+    )
+    metrics.watch(
+        "llm_work_waiting",
+        "Of those, without a first result",
+        "kind",
+        lambda: {k: floor.waiting for k, floor in kinds},
+    )
+    metrics.watch(
+        "llm_requests_running", "Requests in flight", "state", lambda: {"running": len(running.requests)}
+    )
+    connections = running.connections
+    metrics.watch("llm_connections", "Connections", "state", lambda: {"open": len(connections.open)})
+    metrics.watch(
+        "llm_connections_closed",
+        "Connections closed before their time: no room for one that asks nothing, late heads, bodies and readers",
+        "reason",
+        lambda: connections.closed,
+        family=CounterMetricFamily,
+    )
+    metrics.watch("llm_jobs", "Fine-tuning jobs", "status", jobs.count_by_status)
+    return metrics
 
 
 class _Reading(Collector):
