@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
+from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.ingest import composition, ledger, sync, tasks
 from deployments.ingest.clearing import Request
+from deployments.ingest.ledger import Turn
 from deployments.ingest.sources import list_sources
-from shared.ledger.models import Base, utc_now
+from shared.contracts import chunk_id
+from shared.ledger.models import (
+    Base,
+    utc_now,
+)
 from shared.ledger.sessions import create_sessions
 from shared.llm.fake import FakeLlm
 from shared.settings import Settings
@@ -103,3 +109,65 @@ def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Depl
     made.save("notes/one.txt", "a note")
     yield made
     made.close()
+
+
+URI = "knowledge://guides/assets.md"
+
+
+@pytest.fixture
+def sessions(tmp_path: Any) -> Iterator[sessionmaker[Session]]:
+    made = create_sessions(f"sqlite:///{tmp_path}/ledger.db")
+    Base.metadata.create_all(made.kw["bind"])
+    yield made
+    made.kw["bind"].dispose()
+
+
+def make_rows(content_hash: str, chunks: int, uri: str = URI) -> list[dict[str, Any]]:
+    document = {
+        "uri": uri,
+        "source": "guides",
+        "title": "Assets",
+        "content_hash": content_hash,
+        "size": 9,
+        "chunks": chunks,
+    }
+    items = [
+        {
+            "chunk": {
+                "id": chunk_id(uri, content_hash, n), "uri": uri, "content_hash": content_hash, "position": n,
+                "source": "guides", "title": "Assets", "heading": "", "text": f"{content_hash} {n}",
+            },
+            "vector": [1.0, 0.0],
+        }
+        for n in range(chunks)
+    ]  # fmt: skip
+    return [{"document": document, "chunks": items}]
+
+
+def run_sync(
+    store: FakeVectorStore, sessions: sessionmaker[Session], content_hash: str, chunks: int, run: str
+) -> sync.Outcome:
+    turn = take_turn(sessions, run)
+    written = sync.write_batch(make_rows(content_hash, chunks), store, sessions, turn)
+    return sync.commit_run({URI: content_hash}, [], written, store, sessions, turn)
+
+
+def take_turn(sessions: sessionmaker[Session], run: str) -> Turn:
+    with sessions.begin() as session:
+        return ledger.take_turn(session, run)
+
+
+def read_rows(sessions: sessionmaker[Session], model: type[Any]) -> list[dict[str, Any]]:
+    """All rows of a table but for their times, which are checked to be there."""
+    with sessions() as session:
+        rows = [
+            {
+                column.name: getattr(row, column.name)
+                for column in model.__table__.columns
+                if column.server_default is None and column.name not in ("dated", "notes", "moved_from")
+            }
+            for row in session.scalars(select(model).order_by(*model.__table__.primary_key.columns))
+        ]
+    return [
+        {key: value for key, value in row.items() if not key.endswith("_at") and key != "at"} for row in rows
+    ]

@@ -1,37 +1,28 @@
 """A sync killed after any step leaves old or new, and the next run finishes the job."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.ingest import ledger, sync
-from deployments.ingest.clearing import Request
 from deployments.ingest.ledger import Turn
 from deployments.ingest.publication import publish_newest
 from deployments.ingest.sources import Problem
 from shared.contracts import IDEMPOTENCY_KEY, KNOWLEDGE_BASE_ASSET, chunk_id
 from shared.ledger.models import (
-    Base,
     DocumentVersion,
-    KnowledgeProblem,
     KnowledgeTurn,
     KnowledgeVersion,
     PendingWrite,
-    utc_now,
 )
-from shared.ledger.sessions import create_sessions
 from shared.vectors.fake import FakeVectorStore
 from shared.vectors.port import Chunk, EmbeddedChunk, VectorStoreError
-
-URI = "knowledge://guides/assets.md"
+from tests.unit.ingest.conftest import URI, make_rows, read_rows, run_sync, take_turn
 
 
 class Killed(BaseException):
@@ -56,49 +47,6 @@ class MortalStore(FakeVectorStore):
         if self.lives == 0:
             half()
             raise Killed
-
-
-@pytest.fixture
-def sessions(tmp_path: Any) -> Iterator[sessionmaker[Session]]:
-    made = create_sessions(f"sqlite:///{tmp_path}/ledger.db")
-    Base.metadata.create_all(made.kw["bind"])
-    yield made
-    made.kw["bind"].dispose()
-
-
-def make_rows(content_hash: str, chunks: int, uri: str = URI) -> list[dict[str, Any]]:
-    document = {
-        "uri": uri,
-        "source": "guides",
-        "title": "Assets",
-        "content_hash": content_hash,
-        "size": 9,
-        "chunks": chunks,
-    }
-    items = [
-        {
-            "chunk": {
-                "id": chunk_id(uri, content_hash, n), "uri": uri, "content_hash": content_hash, "position": n,
-                "source": "guides", "title": "Assets", "heading": "", "text": f"{content_hash} {n}",
-            },
-            "vector": [1.0, 0.0],
-        }
-        for n in range(chunks)
-    ]  # fmt: skip
-    return [{"document": document, "chunks": items}]
-
-
-def run_sync(
-    store: FakeVectorStore, sessions: sessionmaker[Session], content_hash: str, chunks: int, run: str
-) -> sync.Outcome:
-    turn = take_turn(sessions, run)
-    written = sync.write_batch(make_rows(content_hash, chunks), store, sessions, turn)
-    return sync.commit_run({URI: content_hash}, [], written, store, sessions, turn)
-
-
-def take_turn(sessions: sessionmaker[Session], run: str) -> Turn:
-    with sessions.begin() as session:
-        return ledger.take_turn(session, run)
 
 
 def reconcile(store: FakeVectorStore, sessions: sessionmaker[Session]) -> int:
@@ -221,32 +169,6 @@ def test_each_version_is_published_once_and_again_only_when_nobody_took_it(
     assert publish_newest(sessions, training, {}) is None
     ((asset, extra),) = training.events
     assert asset == KNOWLEDGE_BASE_ASSET and extra["documents"] == 1 and extra[IDEMPOTENCY_KEY]
-
-
-def test_clearing_empties_store_and_ledger_and_keeps_the_history(sessions: sessionmaker[Session]) -> None:
-    store = FakeVectorStore()
-    run_sync(store, sessions, "a", 2, "run1")
-    assert sync.clear(store, sessions, Request(utc_now() + timedelta(hours=1)), "run2") == 1
-    assert not store.collection_exists()
-    with sessions() as session:
-        assert ledger.read_current(session) == {}
-        assert len(session.scalars(select(DocumentVersion)).all()) == 1
-
-
-def read_rows(sessions: sessionmaker[Session], model: type[Any]) -> list[dict[str, Any]]:
-    """All rows of a table but for their times, which are checked to be there."""
-    with sessions() as session:
-        rows = [
-            {
-                column.name: getattr(row, column.name)
-                for column in model.__table__.columns
-                if column.server_default is None and column.name not in ("dated", "notes", "moved_from")
-            }
-            for row in session.scalars(select(model).order_by(*model.__table__.primary_key.columns))
-        ]
-    return [
-        {key: value for key, value in row.items() if not key.endswith("_at") and key != "at"} for row in rows
-    ]
 
 
 def test_what_a_commit_records_is_what_was_written(sessions: sessionmaker[Session]) -> None:
@@ -377,89 +299,6 @@ def test_who_was_overtaken_learns_by_whom(sessions: sessionmaker[Session]) -> No
     assert [row["id"] for row in read_rows(sessions, KnowledgeTurn)] == [1]
 
 
-class PostgresSession:
-    """As much of a session on PostgreSQL as shows what it is asked, since SQLite knows no such locks."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def get_bind(self) -> Any:
-        return SimpleNamespace(dialect=postgresql.dialect())
-
-    def execute(self, statement: Any) -> None:
-        compiled = statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
-        self.asked.append(str(compiled).removeprefix("SELECT ").partition("(")[0])
-
-    def get(self, kind: type, key: int) -> Any:
-        return kind(id=key, number=4, run="run4")
-
-    def flush(self) -> None:
-        pass
-
-
-def test_the_turn_is_locked_for_one_alone_or_for_the_batches_of_its_run() -> None:
-    session: Any = PostgresSession()
-    ledger.lock_turn(session)
-    ledger.lock_turn(session, shared=True)
-    assert ledger.take_turn(session, "run5").number == 5
-    alone, shared = "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"
-    assert session.asked == [alone, shared, alone]
-
-
-def test_a_journal_keeps_the_larger_count_and_the_newest_run(sessions: sessionmaker[Session]) -> None:
-    with sessions.begin() as session:
-        ledger.open_journal(session, [(URI, "a", 3), (URI, "b", 1)], "run1")
-    with sessions.begin() as session:
-        ledger.open_journal(session, [(URI, "a", 2), (URI, "b", 4)], "run2")
-    assert read_rows(sessions, PendingWrite) == [
-        {"uri": URI, "content_hash": "a", "chunks": 3, "ingest_run": "run2"},
-        {"uri": URI, "content_hash": "b", "chunks": 4, "ingest_run": "run2"},
-    ]
-
-
-def test_a_thousand_documents_leave_in_portions_and_nobody_else_does(sessions: sessionmaker[Session]) -> None:
-    uris = [f"knowledge://guides/{number}.md" for number in range(1_002)]
-    with sessions.begin() as session:
-        session.add_all(
-            DocumentVersion(
-                uri=uri, source="guides", title="", content_hash="a", size=1, chunks=1, ingest_run="run1"
-            )
-            for uri in uris
-        )
-    with sessions.begin() as session:
-        ledger.supersede(session, uris[:1_001], "run2")
-    with sessions.begin() as session:
-        ledger.supersede(session, uris[:1], "run3")  # it left before
-        assert set(ledger.read_current(session)) == {uris[1_001]}
-        assert ledger.read_committed(session, "run1") == {(uris[1_001], "a")}
-        assert ledger.read_committed(session, "run2") == set()
-        rows = session.scalars(
-            select(DocumentVersion).where(DocumentVersion.superseded_at.is_not(None))
-        ).all()
-        assert {row.superseded_by_run for row in rows} == {"run2"} and len(rows) == 1_001
-
-
-def test_problems_are_replaced_and_those_known_keep_their_first_run(sessions: sessionmaker[Session]) -> None:
-    stays, gone = Problem("knowledge://b", "stays"), Problem("knowledge://c", "goes")
-    digest = Problem("knowledge://a", "3 are gone", "1234")
-    with sessions.begin() as session:
-        ledger.replace_problems(session, [stays, gone, digest, stays], "run1")
-    other = Problem("knowledge://a", "3 are gone", "5678")
-    with sessions.begin() as session:
-        ledger.replace_problems(session, [other, stays], "run2")
-        session.flush()
-        assert ledger.read_problems(session) == [
-            Problem("knowledge://a", "3 are gone"),
-            Problem("knowledge://b", "stays"),
-        ]
-    assert sorted(
-        (r["uri"], r["removal"], r["ingest_run"]) for r in read_rows(sessions, KnowledgeProblem)
-    ) == [
-        ("knowledge://a", "5678", "run2"),
-        ("knowledge://b", None, "run1"),
-    ]
-
-
 def test_documents_that_the_store_lost_are_named_beside_what_else_is_wrong_with_them() -> None:
     lost = (
         "the store lost the earlier version that was kept: posts can't cite it until a run can read the file"
@@ -471,30 +310,3 @@ def test_documents_that_the_store_lost_are_named_beside_what_else_is_wrong_with_
         Problem("knowledge://c", f"too large; {lost}"),
     ]
     assert sync.name_lost([both], set()) == [both]
-
-
-def test_a_clearing_records_an_empty_version_of_its_own_and_works_once(
-    sessions: sessionmaker[Session],
-) -> None:
-    store, request = FakeVectorStore(), Request(utc_now() + timedelta(hours=1))
-    run_sync(store, sessions, "a", 2, "run1")
-    with sessions.begin() as session:
-        ledger.open_journal(session, [(URI, "b", 3)], "run1")
-        ledger.replace_problems(session, [Problem("knowledge://a", "binary")], "run1")
-    assert sync.clear(store, sessions, request, "clear") == 1
-    empty = hashlib.sha256(b"").hexdigest()
-    assert read_rows(sessions, KnowledgeVersion)[1:] == [
-        {"id": 2, "digest": empty, "documents": 0, "chunks": 0, "ingest_run": "clear"}
-    ]
-    assert [row["superseded_by_run"] for row in read_rows(sessions, DocumentVersion)] == ["clear"]
-    assert read_rows(sessions, PendingWrite) == read_rows(sessions, KnowledgeProblem) == []
-    store.create_collection()
-    assert sync.clear(store, sessions, request, "clear") == 0 and store.collection_exists()
-    assert sync.clear(store, sessions, request, "again") == 0 and not store.collection_exists()
-
-
-def test_a_clearing_before_the_first_ingestion_has_nothing_to_do(sessions: sessionmaker[Session]) -> None:
-    soon = utc_now() + timedelta(hours=1)
-    assert (
-        sync.clear(FakeVectorStore(), sessions, Request(soon, any_version=False, version=None), "clear") == 0
-    )
