@@ -5,16 +5,15 @@ Run it with the server's interpreter. It prints one line of JSON.
 
 import json
 import os
-import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
 
 from benchmarks.llm_questions import read_chunks
-from benchmarks.llm_rounds import RUNS, Answer, run_rounds
+from benchmarks.llm_rounds import Answer, measure, run_rounds
 from deployments.llm.settings import LlmSettings
 from shared import contracts
 
@@ -79,17 +78,6 @@ def run_rerank() -> dict[str, float]:
     texts = [chunk.text for chunk in read_chunks()][:16]
     seconds = measure(lambda: engine.rerank("How does a deferrable operator wait?", texts))
     return {contracts.LOCAL_RERANK_MODEL: len(texts) / seconds}
-
-
-def measure(action: Callable[[], Any]) -> float:
-    """Median seconds of three, after one that warms up."""
-    action()
-    seconds = []
-    for _ in range(RUNS):
-        started = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,17 @@ def run_rounds(ask: Ask) -> dict[str, float]:
     }
 
 
+def measure(action: Callable[[], Any]) -> float:
+    """Median seconds of three, after one that warms up."""
+    action()
+    seconds = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
 def _ask_all(ask: Ask, bodies: list[dict[str, object]], at_once: int) -> tuple[float, list[Answer]]:
     started = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:

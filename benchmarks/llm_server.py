@@ -25,7 +25,7 @@ import httpx
 import psutil
 
 from benchmarks.llm_questions import build_post, build_prompts, build_training_set, read_chunks
-from benchmarks.llm_rounds import RUNS, Answer, run_rounds
+from benchmarks.llm_rounds import RUNS, Answer, measure, run_rounds
 from shared import contracts
 
 PAGE: Final = Path("docs/engines.md")
@@ -232,17 +232,6 @@ def measure_beside_training(server: Server) -> list[Row]:
     beside = statistics.median(ask() for _ in range(RUNS))
     server.client.post(f"{path}/cancel")
     return [("post beside a training, s", f"{beside:.2f}", f"{alone:.2f} (alone)", f"{beside / alone:.2f}")]
-
-
-def measure(action: Callable[[], Any]) -> float:
-    """Median seconds of three, after one that warms up."""
-    action()
-    seconds = []
-    for _ in range(RUNS):
-        started = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
 
 
 def write_table(rows: list[Row]) -> str:

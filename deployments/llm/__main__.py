@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import uvicorn
-
 from deployments.llm.app import create_app
 from deployments.llm.engines.choice import NoEngineError, choose_chat_engine, look_at_machine
 from deployments.llm.engines.registry import build_engines
@@ -20,7 +18,7 @@ from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.keyring import KeyFileError, Keyring
 from deployments.llm.keys import find_key_file
-from deployments.llm.server import Running, Server
+from deployments.llm.server import Running, Server, build_config
 from deployments.llm.settings import LlmSettings
 from deployments.llm.state_lock import FolderInUseError, lock_folder
 from deployments.llm.trainer_environment import TorchMissingError, explain_gap, find_other_interpreter
@@ -100,14 +98,7 @@ def main() -> None:
         running=running,
         state=state,
     )
-    config = uvicorn.Config(
-        app,
-        host=settings.llm_host,
-        port=settings.llm_port,
-        log_level=settings.log_level.lower(),
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
+    config = build_config(app, settings, running)
     Server(config, running, settings.llm_drain_seconds).run()
 
 

@@ -1,9 +1,9 @@
-"""Lets requests in by key, scope and limits, and none once the server stops.
+"""Lets requests in by key, scope and limits, and none once the server stops or has too many.
 
 It reads no file and knows no route's work.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -13,20 +13,38 @@ from deployments.llm.keyring import Key, Keyring
 from deployments.llm.quotas import Excess, Quotas
 from deployments.llm.request_notes import get_notes
 from deployments.llm.scopes import find_scope
-from shared.admission import Refusal
+from deployments.llm.settings import LlmSettings
+from shared.admission import Refusal, Rule
 
+_FORM_BYTES: Final = 64 * 1024
+"""What an upload's form may add to the file itself."""
 _STOPPING: Final = "The server is stopping; try again in a moment."
+_CROWDED: Final = "Too many requests run; try again in a moment."
 _WAIT: Final = {"Retry-After": "5"}
 
 
+def build_rules(settings: LlmSettings) -> Mapping[str, Rule]:
+    """The longest body by path, and what is open."""
+    return {
+        "/": Rule(settings.llm_max_body_bytes),
+        "/health": Rule(0, open=True),
+        "/ready": Rule(0, open=True),
+        "/v1/files": Rule(settings.llm_max_file_bytes + _FORM_BYTES),
+    }
+
+
 def build_check(
-    keyring: Keyring, quotas: Quotas, is_stopping: Callable[[], bool]
+    keyring: Keyring, quotas: Quotas, is_stopping: Callable[[], bool], is_crowded: Callable[[], bool]
 ) -> Callable[[HTTPConnection], Awaitable[None]]:
     """The check of `shared.admission`: it raises Refusal, or notes who asks and lets the request in."""
 
     async def check(connection: HTTPConnection) -> None:
         if is_stopping():
             raise Refusal(503, _STOPPING, _WAIT)
+        if is_crowded():
+            raise CodedRefusal(
+                503, _CROWDED, code="too_many_requests", kind="server_error", headers={"Connection": "close"}
+            )
         if keyring.open:
             return
         scheme, _, given = connection.headers.get("Authorization", "").partition(" ")

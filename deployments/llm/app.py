@@ -4,28 +4,25 @@ It knows no torch and reads no environment.
 """
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from anyio import to_thread
 from fastapi import FastAPI
-from fastapi.responses import Response
 
-from deployments.llm.admittance import build_check
+from deployments.llm.admittance import build_check, build_rules
 from deployments.llm.api_page import describe_api
 from deployments.llm.engines.roles import Engines
 from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
-from deployments.llm.guards import Floors, guard_engines
+from deployments.llm.guards import guard_engines
 from deployments.llm.health import health_router
 from deployments.llm.keyring import Keyring
-from deployments.llm.metrics import Metrics
+from deployments.llm.metrics import build_metrics
 from deployments.llm.quotas import Quotas
 from deployments.llm.request_log import log_request
 from deployments.llm.request_notes import NoteRequests
@@ -35,24 +32,18 @@ from deployments.llm.routes.embeddings import embeddings_router
 from deployments.llm.routes.files import files_router
 from deployments.llm.routes.fine_tuning import fine_tuning_router
 from deployments.llm.routes.images import images_router
+from deployments.llm.routes.metrics import metrics_router
 from deployments.llm.routes.models import Model, models_router
 from deployments.llm.routes.rerank import rerank_router
 from deployments.llm.routes.responses import responses_router
 from deployments.llm.routes.tokenize import tokenize_router
 from deployments.llm.server import Running
 from deployments.llm.settings import LlmSettings
+from deployments.llm.upkeep import keep_up
 from deployments.llm.uploads import FileStore
-from deployments.llm.work import Floor
+from deployments.llm.work import build_floors, count_threads
 from shared import contracts
-from shared.admission import Admission, Rule
-
-log = logging.getLogger(__name__)
-
-_FORM_BYTES: Final = 64 * 1024
-"""What an upload's form may add to the file itself."""
-_OTHER_THREADS: Final = 40
-_TICK: Final = 0.25
-_TICKS_TO_SAVE: Final = 20
+from shared.admission import Admission
 
 
 def create_app(
@@ -86,9 +77,7 @@ def create_app(
         threading.Thread(target=engines.load, name="loader", daemon=True).start()
         runner.start()
         # Each request that an engine works for has a thread; those that only read a file must find one too.
-        to_thread.current_default_thread_limiter().total_tokens = (
-            _OTHER_THREADS + settings.llm_max_queue + 3 * settings.llm_max_embedding_queue
-        )
+        to_thread.current_default_thread_limiter().total_tokens = count_threads(settings)
         upkeep = asyncio.create_task(keep_up(floors, quotas))
         try:
             yield
@@ -119,13 +108,13 @@ def create_app(
     app.openapi = describe_api(app, open_paths=("/health", "/ready"))  # type: ignore[method-assign]
     app.add_middleware(
         Admission,
-        rules={
-            "/": Rule(settings.llm_max_body_bytes),
-            "/health": Rule(0, open=True),
-            "/ready": Rule(0, open=True),
-            "/v1/files": Rule(settings.llm_max_file_bytes + _FORM_BYTES),
-        },
-        check=build_check(keyring, quotas, lambda: running.stopping),
+        rules=build_rules(settings),
+        check=build_check(
+            keyring,
+            quotas,
+            is_stopping=lambda: running.stopping,
+            is_crowded=lambda: len(running.requests) > settings.most_requests,
+        ),
         answer=answer_refusal,
     )
     # The last one is the outermost: it tells of refusals too.
@@ -148,58 +137,5 @@ def create_app(
         app.include_router(rerank_router(engines.rerank), prefix=prefix)
 
     app.include_router(health_router(engines, jobs, runner, state, lambda: running.stopping))
-
-    @app.get("/metrics")
-    def get_metrics() -> Response:
-        return Response(metrics.write(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
+    app.include_router(metrics_router(metrics))
     return app
-
-
-def build_floors(settings: LlmSettings) -> Floors:
-    """How much work of each kind there may be; the chat engine bounds its own."""
-    seconds, most = settings.llm_request_timeout, settings.llm_max_embedding_queue
-    return Floors(
-        chat=Floor(parallel=settings.llm_max_batch, seconds=seconds),
-        scoring=Floor(parallel=1, seconds=seconds, most=most),
-        embedding=Floor(parallel=1, seconds=seconds, most=most),
-        rerank=Floor(parallel=1, seconds=seconds, most=most),
-    )
-
-
-def build_metrics(floors: Floors, running: Running, jobs: JobStore) -> Metrics:
-    """The counters, and gauges on what there is now."""
-    metrics = Metrics()
-    kinds = floors.all().items()
-    metrics.watch(
-        "llm_work",
-        "Generations and batches in flight",
-        "kind",
-        lambda: {k: floor.count for k, floor in kinds},
-    )
-    metrics.watch(
-        "llm_work_waiting",
-        "Of those, without a first result",
-        "kind",
-        lambda: {k: floor.waiting for k, floor in kinds},
-    )
-    metrics.watch(
-        "llm_requests_running", "Requests in flight", "state", lambda: {"running": len(running.requests)}
-    )
-    metrics.watch("llm_jobs", "Fine-tuning jobs", "status", jobs.count_by_status)
-    return metrics
-
-
-async def keep_up(floors: Floors, quotas: Quotas) -> None:
-    """Ends what takes too long, and writes what was spent, until it is cancelled."""
-    ticks = 0
-    while True:
-        await asyncio.sleep(_TICK)
-        ticks += 1
-        try:
-            for floor in floors.all().values():
-                floor.end_late()
-            if ticks % _TICKS_TO_SAVE == 0:
-                await to_thread.run_sync(quotas.save)
-        except Exception:
-            log.exception("The upkeep met an error; it goes on")

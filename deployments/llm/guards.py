@@ -6,7 +6,6 @@ It knows no engine: each guard is an engine over another one.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -32,27 +31,13 @@ from deployments.llm.engines.ports import (
 from deployments.llm.engines.roles import Engines
 from deployments.llm.metrics import Metrics
 from deployments.llm.request_notes import ClientGoneError
-from deployments.llm.work import Floor, StoppingError, Work
+from deployments.llm.work import Floor, Floors, StoppingError, Work
 
 log = logging.getLogger(__name__)
 
 _TEXTS: Final = 32
 """Texts that are embedded, and documents ranked, before it is looked whether somebody still waits for them."""
 _Part = TypeVar("_Part")
-
-
-@dataclass(frozen=True)
-class Floors:
-    """The work in flight, by what does it."""
-
-    chat: Floor
-    scoring: Floor
-    embedding: Floor
-    rerank: Floor
-
-    def all(self) -> Mapping[str, Floor]:
-        """By name."""
-        return vars(self)
 
 
 def guard_engines(engines: Engines, floors: Floors, metrics: Metrics) -> Engines:

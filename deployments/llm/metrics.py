@@ -15,10 +15,13 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.request_notes import RequestNotes
+from deployments.llm.server import Running
+from deployments.llm.work import Floors
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -72,24 +75,67 @@ class Metrics:
         self.requests.labels(method, notes.route, str(notes.status), notes.key).inc()
         self.request_seconds.labels(method, notes.route).observe(notes.seconds)
 
-    def watch(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        """Adds a gauge with a value per label value, read at each scrape."""
-        self._registry.register(_Reading(name, text, label, read))
+    def watch(
+        self,
+        name: str,
+        text: str,
+        label: str,
+        read: Callable[[], Mapping[str, float]],
+        family: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily,
+    ) -> None:
+        """Adds a gauge or a counter with a value per label value, read at each scrape."""
+        self._registry.register(_Reading(lambda: family(name, text, labels=[label]), read))
 
     def write(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
+def build_metrics(floors: Floors, running: Running, jobs: JobStore) -> Metrics:
+    """The counters, and gauges on what there is now."""
+    metrics = Metrics()
+    kinds = floors.all().items()
+    metrics.watch(
+        "llm_work",
+        "Generations and batches in flight",
+        "kind",
+        lambda: {k: floor.count for k, floor in kinds},
+    )
+    metrics.watch(
+        "llm_work_waiting",
+        "Of those, without a first result",
+        "kind",
+        lambda: {k: floor.waiting for k, floor in kinds},
+    )
+    metrics.watch(
+        "llm_requests_running", "Requests in flight", "state", lambda: {"running": len(running.requests)}
+    )
+    connections = running.connections
+    metrics.watch("llm_connections", "Connections", "state", lambda: {"open": len(connections.open)})
+    metrics.watch(
+        "llm_connections_closed",
+        "Connections closed before their time: no room for one that asks nothing, late heads, bodies and readers",
+        "reason",
+        lambda: connections.closed,
+        family=CounterMetricFamily,
+    )
+    metrics.watch("llm_jobs", "Fine-tuning jobs", "status", jobs.count_by_status)
+    return metrics
+
+
 class _Reading(Collector):
-    def __init__(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        self._name, self._text, self._label, self._read = name, text, label, read
+    def __init__(
+        self,
+        build: Callable[[], GaugeMetricFamily | CounterMetricFamily],
+        read: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._build, self._read = build, read
 
     def describe(self) -> Iterable[Metric]:
-        return [GaugeMetricFamily(self._name, self._text, labels=[self._label])]
+        return [self._build()]
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+        family = self._build()
         for value, number in self._read().items():
             family.add_metric([value], number)
         yield family

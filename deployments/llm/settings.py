@@ -86,6 +86,22 @@ class LlmSettings(BaseSettings):
         description="requests for vectors that run or wait, and so many for rankings and scores",
     )
 
+    llm_max_connections: int = Field(
+        default=128, ge=8, description="that are open at once; seven eighths of them may have a request"
+    )
+    llm_head_timeout: float = Field(default=10, gt=0, description="seconds for a request's head")
+    llm_body_timeout: float = Field(
+        default=30, gt=0, description="seconds for a request's body, and one more for each 16 KiB that came"
+    )
+    llm_send_timeout: float = Field(
+        default=60, gt=0, description="seconds in which a client must take 16 KiB of an answer that waits"
+    )
+
+    @property
+    def most_requests(self) -> int:
+        """Requests that may run at once. The other connections are for probes, and for refusals in words."""
+        return self.llm_max_connections - self.llm_max_connections // 8
+
     @property
     def models_dir(self) -> Path:
         """Where converted weights are kept."""

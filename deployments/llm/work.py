@@ -7,14 +7,16 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
 from deployments.llm.engines.ports import EngineError, QueueFullError
 from deployments.llm.request_notes import RequestNotes, get_notes
+from deployments.llm.settings import LlmSettings
 
+_OTHER_THREADS: Final = 40
 _RECENT: Final = 20
 _FIRST_GUESS: Final = 2
 _LONGEST_WAIT: Final = 60
@@ -116,3 +118,33 @@ class Floor:
             work.stop(
                 RequestTimeoutError(f"The request took longer than {self._seconds:g} s and was stopped.")
             )
+
+
+@dataclass(frozen=True)
+class Floors:
+    """The work in flight, by what does it."""
+
+    chat: Floor
+    scoring: Floor
+    embedding: Floor
+    rerank: Floor
+
+    def all(self) -> Mapping[str, Floor]:
+        """By name."""
+        return vars(self)
+
+
+def build_floors(settings: LlmSettings) -> Floors:
+    """How much work of each kind there may be; the chat engine bounds its own."""
+    seconds, most = settings.llm_request_timeout, settings.llm_max_embedding_queue
+    return Floors(
+        chat=Floor(parallel=settings.llm_max_batch, seconds=seconds),
+        scoring=Floor(parallel=1, seconds=seconds, most=most),
+        embedding=Floor(parallel=1, seconds=seconds, most=most),
+        rerank=Floor(parallel=1, seconds=seconds, most=most),
+    )
+
+
+def count_threads(settings: LlmSettings) -> int:
+    """Threads for all of it at once, and for what is asked beside it."""
+    return _OTHER_THREADS + settings.llm_max_queue + 3 * settings.llm_max_embedding_queue

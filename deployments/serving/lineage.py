@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from deployments.serving.lineage_graph import DatasetNode, JobNode, build_graph
 from shared.contracts import CHUNKS, MODEL, POSTS, SERVING_NAMESPACE
 from shared.ledger.models import LineageEvent, Post
 from shared.lineage import EventType, LineageSpool, dataset_facets
-from shared.lineage_graph import DatasetNode, JobNode, build_graph
 from shared.times import show_time
 
 WRITE_JOB = "write_post"

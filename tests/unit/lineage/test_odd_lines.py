@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.lineage.relay import Relay
 from deployments.lineage.store import LineageStore
+from deployments.serving.lineage_graph import build_graph
 from shared.ledger.models import LineageEvent, utc_now
 from shared.lineage import append_line, build_event
-from shared.lineage_graph import build_graph
 from tests.odd_lines import ODD_LINES, airflow_events, make_odd_lines
 from tests.unit.lineage.conftest import LedgerRows
 

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import uvicorn
-
 from deployments.llm.app import create_app
 from deployments.llm.engines.fakes import FakeChatEngine, FakeEmbeddingEngine
 from deployments.llm.engines.ports import Embeddings, Tokens
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
-from deployments.llm.server import Running, Server
+from deployments.llm.server import Running, Server, build_config
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
 from shared.log_lines import write_log
@@ -62,8 +60,8 @@ def main() -> None:
         running=running,
         state=state,
     )
-    config = uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1)
-    Server(config, running, seconds).run()
+    settings = LlmSettings(llm_port=port, log_level="WARNING")
+    Server(build_config(app, settings, running), running, seconds).run()
 
 
 if __name__ == "__main__":

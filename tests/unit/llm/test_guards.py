@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from deployments.llm.app import build_floors
 from deployments.llm.engines.fakes import FakeChatEngine
 from deployments.llm.engines.ports import EngineError, GenerationRequest, QueueFullError
 from deployments.llm.guards import guard_engines
 from deployments.llm.metrics import Metrics
 from deployments.llm.settings import LlmSettings
+from deployments.llm.work import build_floors
 from shared import contracts
 from tests.unit.llm.conftest import fake_engines
 from tests.unit.llm.engine_contract import CHECKS, CONTEXT, DEFAULT_MAX_TOKENS, Subject

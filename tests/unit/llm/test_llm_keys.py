@@ -223,7 +223,7 @@ def test_tokens_that_are_counted_after_the_request_are_spent_too(path):
         await PlainTextResponse("")(scope, receive, send)
 
     ring = Keyring("", path)
-    check = build_check(ring, quotas, lambda: False)
+    check = build_check(ring, quotas, is_stopping=lambda: False, is_crowded=lambda: False)
     guarded = Admission(app, rules={"/": Rule(0)}, check=check, answer=answer_refusal)
     asked = NoteRequests(guarded, tell=[], running=set())
     bearer = {"Authorization": f"Bearer {secret}".encode()}

@@ -14,15 +14,21 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
+from deployments.training import records
 from deployments.training.jobs import Purchase
 from deployments.training.preparing import Prepared, prepare_examples
 from deployments.training.proposals import read_proposal
+from deployments.training.sets import HoldoutExample
 from deployments.training.tracking.fake import FakeTracker
-from shared.ledger.models import Base, KnowledgeVersion
+from deployments.training.tuning.fake import FakeTuning
+from shared.ledger.models import Base, FineTuningJob, KnowledgeVersion
 from shared.ledger.sessions import create_ledger_engine
+from shared.registry.fake import FakeRegistry
 from shared.vectors.port import Chunk, ScoredChunk
 from shared.voice import Voice
 
+Sessions = sessionmaker[Session]
+GOOD = "Field note: a hook in some words.\n\nWhat do you say?\n\n#FieldNotes #Airflow"
 WORDS = ["apple", "bridge", "cloud", "delta", "ember", "forest", "garden", "harbor", "island", "jungle"]
 
 
@@ -126,3 +132,38 @@ class NotingTracker(FakeTracker):
     ) -> None:
         super().log_dataset(run_id, name, digest, location, counts)
         self.located.append((run_id, name, digest, location, dict(counts)))
+
+
+@pytest.fixture
+def tracker() -> NotingTracker:
+    return NotingTracker()
+
+
+@pytest.fixture
+def tuning() -> FakeTuning:
+    return FakeTuning()
+
+
+def read_row(sessions: Sessions, purchase: Purchase) -> FineTuningJob:
+    with sessions() as session:
+        row = records.find_job(session, purchase.order)
+    assert row is not None
+    return row
+
+
+def write_holdout(size: int) -> list[HoldoutExample]:
+    """Posts that `GOOD` is as good as."""
+    return [
+        HoldoutExample([{"role": "user", "content": f"Facts:\nx\n\nTopic: topic {n}"}], f"{GOOD}{n}")
+        for n in range(size)
+    ]
+
+
+def register_three() -> FakeRegistry:
+    """Versions 1 to 3, each of a training set and a job of its own, without an alias."""
+    registry = FakeRegistry()
+    for number in (1, 2, 3):
+        registry.register(
+            model_id=f"ft:{number}", run_id="r", training_set=f"set-{number}", job_id=f"job-{number}"
+        )
+    return registry

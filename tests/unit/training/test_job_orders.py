@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.training import jobs, records
 from deployments.training.jobs import (
@@ -26,10 +25,8 @@ from deployments.training.tuning.port import (
     TuningUnavailableError,
     UnknownJobError,
 )
-from shared.ledger.models import FineTuningJob
-from tests.unit.training.conftest import NotingTracker
+from tests.unit.training.conftest import NotingTracker, Sessions, read_row
 
-Sessions = sessionmaker[Session]
 AGAIN = "`ghostwriter train start` or the Dag start_training tries again"
 
 
@@ -48,18 +45,6 @@ class Provider(FakeTuning):
 @pytest.fixture
 def tuning() -> Provider:
     return Provider()
-
-
-@pytest.fixture
-def tracker() -> NotingTracker:
-    return NotingTracker()
-
-
-def read_row(sessions: Sessions, purchase: Purchase) -> FineTuningJob:
-    with sessions() as session:
-        row = records.find_job(session, purchase.order)
-    assert row is not None
-    return row
 
 
 # --- asking for a job ---

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.training import jobs, records
 from deployments.training.jobs import Purchase, attach_or_create, open_run, record_result
@@ -15,31 +14,12 @@ from deployments.training.tuning.port import TuningJob
 from shared import contracts
 from shared.ledger.models import FineTuningJob
 from shared.registry.fake import FakeRegistry
-from tests.unit.training.conftest import NotingTracker
-
-Sessions = sessionmaker[Session]
-
-
-@pytest.fixture
-def tuning() -> FakeTuning:
-    return FakeTuning()
-
-
-@pytest.fixture
-def tracker() -> NotingTracker:
-    return NotingTracker()
+from tests.unit.training.conftest import NotingTracker, Sessions, read_row
 
 
 @pytest.fixture
 def registry() -> FakeRegistry:
     return FakeRegistry()
-
-
-def read_row(sessions: Sessions, purchase: Purchase) -> FineTuningJob:
-    with sessions() as session:
-        row = records.find_job(session, purchase.order)
-    assert row is not None
-    return row
 
 
 def test_a_run_says_what_was_ordered(

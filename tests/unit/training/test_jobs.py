@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.training import records
 from deployments.training.jobs import (
@@ -26,13 +25,7 @@ from deployments.training.tuning.port import FAILED, TuningError, TuningJob, Tun
 from shared import contracts
 from shared.ledger.models import utc_now
 from shared.registry.fake import FakeRegistry
-
-Sessions = sessionmaker[Session]
-
-
-@pytest.fixture
-def tuning() -> FakeTuning:
-    return FakeTuning()
+from tests.unit.training.conftest import Sessions
 
 
 def test_a_second_try_attaches(purchase: Purchase, sessions: Sessions, tuning: FakeTuning) -> None:

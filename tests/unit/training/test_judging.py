@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import pytest
-from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.training import promotion, verdicts
 from deployments.training.decision import decide
@@ -21,35 +20,25 @@ from deployments.training.promotion import (
 )
 from deployments.training.results import Point
 from deployments.training.scoring import score_post
-from deployments.training.sets import HoldoutExample
 from shared.ledger.models import PromotionVerdict
 from shared.llm.fake import FakeLlm
 from shared.llm.port import Decoding, Message
 from shared.prompt import choose_decoding
 from shared.registry.fake import FakeRegistry
 from shared.voice import Voice
-from tests.unit.training.conftest import NotingTracker
+from tests.unit.training.conftest import GOOD, NotingTracker, Sessions, register_three, write_holdout
 
-GOOD = "Field note: a hook in some words.\n\nWhat do you say?\n\n#FieldNotes #Airflow"
-HOLDOUT = [
-    HoldoutExample([{"role": "user", "content": f"Facts:\nx\n\nTopic: topic {n}"}], f"{GOOD}{n}")
-    for n in range(6)
-]
+HOLDOUT = write_holdout(6)
 LOST = (
     "the provider doesn't know the champion, version 1 (ft:1): "
     "it counts as none, the challenger meets the base model"
 )
-Sessions = sessionmaker[Session]
 
 
 @pytest.fixture
 def registry() -> FakeRegistry:
     """Version 2 challenges version 1."""
-    registry = FakeRegistry()
-    for number in (1, 2, 3):
-        registry.register(
-            model_id=f"ft:{number}", run_id="r", training_set=f"set-{number}", job_id=f"job-{number}"
-        )
+    registry = register_three()
     registry.set_alias("champion", "1")
     registry.set_alias("challenger", "2")
     return registry

@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from itertools import count
 
 import pytest
-from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.training.decision import Decision, level_of
 from deployments.training.promotion import (
@@ -23,29 +21,15 @@ from shared.llm.fake import FakeLlm
 from shared.llm.port import LlmError
 from shared.registry.fake import FakeRegistry
 from shared.voice import Voice
+from tests.unit.training.conftest import GOOD, Sessions, register_three, write_holdout
 
-GOOD = "Field note: a hook in some words.\n\nWhat do you say?\n\n#FieldNotes #Airflow"
-HOLDOUT = [
-    HoldoutExample([{"role": "user", "content": f"Context:\nx\n\nTopic: topic {n}"}], f"{GOOD}{n}")
-    for n in range(8)
-]
+HOLDOUT = write_holdout(8)
 EVERYBODY = {"base": "no idea", "ft:1": GOOD, "ft:2": GOOD, "ft:3": GOOD}
-Sessions = sessionmaker[Session]
 
 
 @pytest.fixture
 def registry() -> FakeRegistry:
-    registry = FakeRegistry()
-    numbers = count(1)
-    for _ in range(3):
-        number = next(numbers)
-        registry.register(model_id=f"ft:{number}", run_id="r", training_set="set", job_id=f"job-{number}")
-    return registry
-
-
-@pytest.fixture
-def tracker() -> FakeTracker:
-    return FakeTracker()
+    return register_three()
 
 
 def version_of(registry: FakeRegistry, alias: str) -> str | None:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from deployments.serving.lineage_graph import Edge, build_graph, collect_runs
 from shared import contracts
 from shared.lineage import EventType, build_event, dataset_facets
-from shared.lineage_graph import Edge, build_graph, collect_runs
 
 RUN = "0198c0de-0000-7000-8000-00000000000"
 
