@@ -92,12 +92,6 @@ class Settings(BaseSettings):
     embedding_model: str = contracts.LOCAL_EMBEDDING_MODEL
     image_model: str = contracts.LOCAL_IMAGE_MODEL
 
-    # Where the tasks of an ingest run leave files for each other: any URL of fsspec, such as s3://bucket/ingest, which
-    # all workers reach. Empty: a folder in the state folder.
-    handover_url: str = ""
-    # More of a knowledge source's documents than this share are not removed at once before a person agrees.
-    removal_share: float = Field(default=0.5, gt=0, le=1)
-
     # Tokens that a training example may have at a provider that does not tell it by itself; 0: no limit is known.
     max_example_tokens: int = Field(default=0, ge=0)
 

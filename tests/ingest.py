@@ -6,22 +6,26 @@
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.ingest import tasks
+from deployments.ingest import ledger, tasks
 from deployments.ingest.composition import Formats, Ingest
-from deployments.ingest.connectors.port import Connector, DocumentGoneError, DocumentUnreadableError
-from deployments.ingest.connectors.port import SourceUnavailableError
+from deployments.ingest.connectors.port import (
+    Connector,
+    DocumentGoneError,
+    DocumentUnreadableError,
+    SourceUnavailableError,
+)
 from deployments.ingest.embedding import join_text
 from deployments.ingest.formats.port import Extractor, UnreadableError
 from deployments.ingest.handover import Handover
 from deployments.ingest.model import Extraction, Passage, Problem, RawDocument, Reference, Source
 from deployments.ingest.sync import list_chunk_ids
-from deployments.ingest import ledger
 from shared.contracts import chunk_id, document_uri
 from shared.ledger.models import PendingWrite
 from shared.llm.fake import FakeLlm
@@ -43,6 +47,7 @@ class Shelf:
     problems: dict[str, list[Problem]] = field(default_factory=dict)  # by source, that listing it meets
     opened: Counter[str] = field(default_factory=Counter)  # URIs
     connectors: dict[str, str] = field(default_factory=dict)  # of sources that are not folders
+    declaration_problems: list[Problem] = field(default_factory=list)
 
     def put(self, uri: str, content: str | bytes) -> None:
         source, _, key = uri.removeprefix("knowledge://").partition("/")
@@ -56,8 +61,9 @@ class Shelf:
     def move(self, uri: str, to: str) -> None:
         self.put(to, self.take(uri))
 
-    def list_sources(self) -> list[Source]:
-        return [Source(name, self.connectors.get(name, "folder")) for name in sorted(self.sources)]
+    def list_sources(self) -> tuple[list[Source], list[Problem]]:
+        found = [Source(name, self.connectors.get(name, "folder")) for name in sorted(self.sources)]
+        return found, self.declaration_problems
 
     def connect(self, source: Source) -> "FakeConnector":
         return FakeConnector(self, source.name)
@@ -175,10 +181,8 @@ class Run:
 
     def scan(self) -> None:
         for source in self.sources:
-            try:
+            with suppress(SourceUnavailableError):  # the run goes on without it
                 tasks.scan(self.ingest, self.name, source)
-            except SourceUnavailableError:
-                pass  # Airflow goes on without it
 
     def plan(self) -> None:
         self.planned = tasks.plan(self.ingest, self.name, accepted=self.accepted)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.ingest.connectors.port import Connector
+from deployments.ingest.connectors.port import Connector, Environment
 from deployments.ingest.formats.port import Extractor
 from deployments.ingest.handover import Handover
-from deployments.ingest.model import Extraction, Passage, Source
+from deployments.ingest.model import Extraction, Passage, Problem, Source
 from deployments.ingest.publication import AssetEvents
 from shared.llm.port import Llm
+from shared.secret_files import read_secret
 from shared.settings import Settings
 from shared.vectors.port import VectorStore
 
@@ -40,7 +41,8 @@ class Ingest:
     embedding_model: str
     handover: Handover
     formats: Formats
-    list_sources: Callable[[], Sequence[Source]]  # as they are declared now; KnowledgeError
+    # As they are declared now, and what is wrong with the declarations.
+    list_sources: Callable[[], tuple[Sequence[Source], Sequence[Problem]]]
     connect: Callable[[Source], Connector]  # who asks closes it
     training: AssetEvents
     removal_share: float = 0.5  # more of a source's documents than this wait for a person
@@ -50,16 +52,21 @@ class Ingest:
 def build_ingest(settings: Settings) -> Iterator[Ingest]:
     """The real parts; connections are made when they are first used, and closed at the end."""
     from deployments.ingest.connectors.registry import build_connector
-    from deployments.ingest.declarations import list_sources
+    from deployments.ingest.declarations import SOURCES_FILE, read_declarations, read_removal_share
     from deployments.ingest.formats.registry import find_extractor
     from deployments.ingest.recipe import describe_recipe
-    from deployments.ingest.splitting import split  # type: ignore[attr-defined]
+    from deployments.ingest.splitting import split
     from shared.airflow import AirflowApi
     from shared.ledger.sessions import create_sessions
     from shared.llm.openai import OpenAiLlm
+    from shared.uploads import Uploads
     from shared.vectors.weaviate import WeaviateStore
 
     secrets = settings.secrets
+    content_dir, state_dir = settings.content_dir.absolute(), settings.state_dir.absolute()
+    declared = content_dir / SOURCES_FILE
+    uploads_url = settings.uploads_url or f"file://{state_dir}/uploads"
+    environment = Environment(content_dir, state_dir, uploads_url, partial(find_secret, settings.secrets_dir))
     with ExitStack() as stack:
         sessions = create_sessions(settings.ledger_dsn)
         stack.callback(sessions.kw["bind"].dispose)
@@ -79,14 +86,22 @@ def build_ingest(settings: Settings) -> Iterator[Ingest]:
                 timeout=settings.request_timeout,
             ),
             embedding_model=settings.embedding_model,
-            handover=Handover(settings.handover_url or f"file://{settings.state_dir.absolute()}/ingest/runs"),
+            handover=Handover(settings.handover_url or f"file://{state_dir}/ingest/runs"),
             formats=Formats(find_extractor, split, describe_recipe),
-            list_sources=lambda: list_sources(settings),
-            connect=lambda source: build_connector(source, settings),
+            list_sources=lambda: read_declarations(declared, content_dir / "knowledge", Uploads(uploads_url)),
+            connect=lambda source: build_connector(source, environment),
             training=AirflowApi(
                 settings.training_url,
                 settings.training_service_user,
                 secrets.training_service_password.get_secret_value(),
             ),
-            removal_share=settings.removal_share,
+            removal_share=read_removal_share(declared),
         )
+
+
+def find_secret(secrets_dir: Path, name: str) -> str:
+    """A source's secret: `GHOSTWRITER_SOURCE_<NAME>`, else the file `sources/<name>` in the folder of secrets; or "".
+
+    Raises SecretError.
+    """
+    return os.environ.get(f"GHOSTWRITER_SOURCE_{name.upper()}") or read_secret(secrets_dir / "sources" / name)

@@ -4,12 +4,12 @@ import logging
 from datetime import timedelta
 from typing import Any, Final
 
-from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
+from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference  # type: ignore[attr-defined]
 
 log = logging.getLogger(__name__)
 
 WITHIN: Final = timedelta(hours=2)
-"""A run of ingest is over this long after it was due; a first ingestion of thousands of documents takes half an hour."""
+"""A run of ingest is over by then; a first ingestion of thousands of documents takes half an hour."""
 
 
 async def tell(**kwargs: Any) -> None:
@@ -17,8 +17,8 @@ async def tell(**kwargs: Any) -> None:
     run = (kwargs.get("context") or {}).get("dag_run", {})
     name = run.get("dag_run_id", "a run") if isinstance(run, dict) else run
     log.error(
-        "Knowledge is not fresh: %s is not over %s after it was due. `ghostwriter knowledge status` says when each source "
-        "was looked at last.", name, WITHIN,
+        "Knowledge is not fresh: %s is not over %s after it was due. `ghostwriter knowledge status` says when "
+        "each source was looked at last.", name, WITHIN,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 It knows no store and no file.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -105,9 +105,15 @@ def hold_turn(sessions: sessionmaker[Session], turn: Turn, *, shared: bool = Fal
 # --- Sources and runs -------------------------------------------------------------------------------------------------
 
 
-def declare_sources(session: Session, sources: Sequence[Source], run: str) -> None:
-    """These sources are declared and no others; what is known of them from earlier runs stays."""
-    names = [source.name for source in sources]
+def list_source_names(session: Session) -> set[str]:
+    """Sources that were declared, or that documents came from before sources were recorded."""
+    declared = select(KnowledgeSource.name).where(KnowledgeSource.state != "gone")
+    known = select(DocumentVersion.source).where(DocumentVersion.superseded_at.is_(None))
+    return {*session.scalars(declared), *session.scalars(known.distinct())}
+
+
+def declare_sources(session: Session, sources: Sequence[Source], gone: Collection[str], run: str) -> None:
+    """These sources are declared, and those `gone` no more; what is known of them from earlier runs stays."""
     for source in sources:
         values = {"connector": source.connector, "options": dict(source.options), "run": run}
         row = insert(KnowledgeSource).values(name=source.name, state="declared", documents=0, **values)
@@ -122,7 +128,7 @@ def declare_sources(session: Session, sources: Sequence[Source], run: str) -> No
         )
     session.execute(
         update(KnowledgeSource)
-        .where(KnowledgeSource.name.not_in(names), KnowledgeSource.state != "gone")
+        .where(KnowledgeSource.name.in_(gone), KnowledgeSource.state != "gone")
         .values(state="gone", error=None, run=run)
     )
 

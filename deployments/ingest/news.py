@@ -1,4 +1,4 @@
-"""What the ingest Dag hears and tells: why it runs, what was accepted, what can't be used, that training should know."""
+"""What the ingest Dag hears and tells: why it runs, what was accepted, what can't be used, news for training."""
 
 import logging
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from deployments.ingest.composition import build_ingest
 from shared import contracts
 from shared.settings import get_settings
 
@@ -37,9 +36,9 @@ def read_accepted(context: Mapping[str, Any]) -> list[str]:
 
 def report_problems() -> list[dict[str, Any]]:
     """Names everything that can't be used; the removals that wait, as arguments of the runs that ask about them."""
-    from deployments.ingest import tasks
+    from deployments.ingest import composition, tasks
 
-    with build_ingest(get_settings()) as ingest:
+    with composition.build_ingest(get_settings()) as ingest:
         problems = tasks.list_problems(ingest)
     for problem in problems:
         log.error("%s is not in the knowledge base as it is now: %s", problem.uri, problem.message)
@@ -57,10 +56,10 @@ def report_problems() -> list[dict[str, Any]]:
 
 def publish(context: Mapping[str, Any]) -> str | None:
     """Tell training; skipped where that can't be done, because the knowledge stands and the next run publishes it."""
-    from deployments.ingest import tasks
+    from deployments.ingest import composition, tasks
 
     try:
-        with build_ingest(get_settings()) as ingest:
+        with composition.build_ingest(get_settings()) as ingest:
             return tasks.publish(ingest, describe_run(context))
     except Exception as error:  # whatever it is, a run that has done its work must not fail for it
         log.error("Not published (%s): %s", type(error).__name__, error)
@@ -72,10 +71,10 @@ def publish(context: Mapping[str, Any]) -> str | None:
 
 def record_failure(context: Mapping[str, Any]) -> None:
     """Of a run that failed: its row in the ledger says so."""
-    from deployments.ingest import tasks
+    from deployments.ingest import composition, tasks
 
-    with build_ingest(get_settings()) as ingest:
-        tasks.record_failure(ingest, str(context["run_id"]), str(context.get("reason") or ""))
+    with composition.build_ingest(get_settings()) as ingest:
+        tasks.record_failure(ingest, str(context["run_id"]))
 
 
 def describe_run(context: Mapping[str, Any]) -> dict[str, str]:

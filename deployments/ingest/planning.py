@@ -57,13 +57,17 @@ def write_plan(
             "There is no source: put documents into content/knowledge/<source>/, or declare a source in "
             "content/sources.toml."
         )
+    gone_sources = set(files.read_notes("declarations")["gone"])
     failed = [source.name for source in sources if source.name not in listed]
+    hidden = ledger.list_source_names(session) - {source.name for source in sources} - gone_sources
+    declared = [schemas.row_to_problem(row) for row in files.read("declarations")]
     unlisted = [problem for name in sorted(listed) for problem in _read_problems(files, name)]
     problems = [
+        *declared,
         *unlisted,
         *comparison.stage_listing(session, _read_listings(files, listed), sync.find_damaged(store, session)),
     ]
-    comparison.stage_gone(session, failed, [problem.uri for problem in unlisted])
+    comparison.stage_gone(session, [*failed, *hidden], [problem.uri for problem in unlisted])
     with files.write(f"gone.{turn.number}", schemas.GONE) as writer:
         for gone in comparison.list_gone(session):
             writer.add(gone._asdict())

@@ -7,14 +7,17 @@ rest lies in the run's hand-over. An OvertakenError or KnowledgeError is final: 
 import logging
 import time
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from deployments.ingest import commitment, ledger, listing, loading, planning, reading, schemas, sync
 from deployments.ingest.batches import Batch, Planned
 from deployments.ingest.clearing import Request
 from deployments.ingest.commitment import Outcome
 from deployments.ingest.composition import Ingest
+from deployments.ingest.connectors.port import SourceUnavailableError
+from deployments.ingest.declarations import find_gone
 from deployments.ingest.errors import KnowledgeError, OvertakenError
 from deployments.ingest.handover import HandoverLostError
 from deployments.ingest.ledger import Turn
@@ -25,9 +28,10 @@ from shared.ledger.models import utc_now
 log = logging.getLogger(__name__)
 
 __all__ = [
-    "Batch", "Outcome", "Planned", "SourceEntry", "clear", "commit", "extract", "list_problems", "list_sources",
-    "load", "plan", "publish", "record_failure", "scan",
+    "Batch", "Outcome", "Planned", "SourceEntry", "clear", "commit", "extract", "list_batches", "list_problems",
+    "list_sources", "load", "plan", "publish", "record_failure", "scan", "survey",
 ]  # fmt: skip
+SOURCES_AT_ONCE: Final = 4  # that are listed
 
 
 class SourceEntry(TypedDict):
@@ -42,15 +46,35 @@ def list_sources(ingest: Ingest, run: str, *, reason: str = "") -> list[SourceEn
 
     `reason` says who or what asked for it, for people. Raises KnowledgeError.
     """
-    sources = ingest.list_sources()
+    sources, problems = ingest.list_sources()
     files = ingest.handover.open_run(run)
     files.remove()
     with ingest.sessions.begin() as session:
         ledger.begin_sync(session, run, reason)
-        ledger.declare_sources(session, sources, run)
+        # What a mistake in a declaration hides is there still, and keeps its documents.
+        gone = find_gone(ledger.list_source_names(session), sources, problems)
+        ledger.declare_sources(session, sources, gone, run)
+    rows = [schemas.problem_to_row(problem) for problem in problems]
+    files.write_rows("declarations", schemas.PROBLEMS, rows, {"gone": sorted(gone)})
     files.write_rows("sources", schemas.SOURCES, [schemas.source_to_row(source) for source in sources])
     log.info("%d sources: %s", len(sources), ", ".join(source.name for source in sources))
     return [SourceEntry(name=source.name, connector=source.connector) for source in sources]
+
+
+def survey(ingest: Ingest, run: str, *, reason: str = "") -> None:
+    """Read what sources there are, and list them, several at once; one that can't be listed is recorded, and logged."""
+    sources = list_sources(ingest, run, reason=reason)
+
+    def try_scan(source: SourceEntry) -> None:
+        try:
+            scan(ingest, run, source)
+        except SourceUnavailableError as error:
+            log.error("%s can't be listed, and keeps its documents: %s", source["name"], error)
+        except Exception:
+            log.exception("%s can't be listed, and keeps its documents", source["name"])
+
+    with ThreadPoolExecutor(SOURCES_AT_ONCE) as pool:
+        list(pool.map(try_scan, sources))
 
 
 def scan(ingest: Ingest, run: str, source: SourceEntry) -> dict[str, int]:
@@ -121,8 +145,20 @@ def plan(ingest: Ingest, run: str, *, accepted: Collection[str] = ()) -> Planned
             session, ingest.store, files, turn, sources, set(listings), accepted, began
         )
         ledger.record_sync(session, run, counts=planned["counts"], outcome="running", ended_at=None)
+    files.write_rows(f"batches.{turn.number}", schemas.LOST, [], planned["batches"])
     log.info("plan: %s", planned["counts"])
     return planned
+
+
+def list_batches(ingest: Ingest, run: str, connector: str) -> list[Batch]:
+    """What the run's plan has for an arm. Raises KnowledgeError where there is no plan."""
+    with ingest.sessions() as session:
+        turn = ledger.read_turn(session)
+    try:
+        notes = ingest.handover.open_run(run).read_notes(f"batches.{turn.number if turn else 0}")
+    except HandoverLostError as error:
+        raise KnowledgeError(str(error)) from error
+    return list(notes.get(connector, []))
 
 
 def extract(ingest: Ingest, run: str, batch: Batch) -> Batch:

@@ -1,9 +1,9 @@
 """### 🙋 Approve removals
 
-More of a source's documents are gone at once than its share allows, which looks like a lost folder. **ask** waits for a
-person, a week at most; approving lets these very removals happen with the next run of ingest, rejecting leaves the documents
-where they are. `ghostwriter knowledge sync --accept-removals` and the desk answer the same question: then this one changes
-nothing any more. A run of this Dag is one removal, named by its digest.
+More of a source's documents are gone at once than its share allows, which looks like a lost folder. **ask** waits for
+a person, a week at most; approving lets these very removals happen with the next run of ingest, rejecting leaves the
+documents where they are. `ghostwriter knowledge sync --accept-removals` and the desk answer the same question: then
+this one changes nothing any more. A run of this Dag is one removal, named by its digest.
 """
 
 from datetime import timedelta
