@@ -3,9 +3,12 @@
 It knows no rule; nothing is built at import.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from sqlalchemy.orm import Session, sessionmaker
 

@@ -1,20 +1,20 @@
-"""ypy: ignore-errors
 """### 📚 Ingest the knowledge base
 
-Keeps the knowledge base in step with its sources: the folders in `content/knowledge/`, what `content/sources.toml` names,
-and uploads. Only documents that are new, changed or gone are touched, and no text is embedded twice.
+Keeps the knowledge base in step with its sources: the folders in `content/knowledge/`, what `content/sources.toml`
+names, and uploads. Only documents that are new, changed or gone are touched, and no text is embedded twice.
 
-1. **plan** reads what sources there are and lists them: what is there, unread. A source that can't be listed keeps its
-   documents; the others go on. What was listed is compared with the ledger, and what is to be read is put into batches.
-2. Each connector has an arm of its own, mapped over its **batches**: **extract** opens, reads and splits a batch, **load**
-   embeds what is new in it, writes and verifies it.
-3. **commit** switches to the new versions in one transaction, and then deletes the old ones. A crash anywhere leaves old or
-   new, and the next run finishes the job.
-4. **publish** tells the training deployment. **report_problems** names what can't be used; where more of a source is gone
-   than its share allows, **ask_about_removals** asks a person (`approve_removals`), and until then it stays.
+1. **plan** reads what sources there are and lists them: what is there, unread. A source that can't be listed keeps
+   its documents; the others go on. What was listed is compared with the ledger, and what is to be read is put into
+   batches.
+2. Each connector has an arm of its own, mapped over its **batches**: **extract** opens, reads and splits a batch,
+   **load** embeds what is new in it, writes and verifies it.
+3. **commit** switches to the new versions in one transaction, and then deletes the old ones. A crash anywhere leaves
+   old or new, and the next run finishes the job.
+4. **publish** tells the training deployment. **report_problems** names what can't be used; where more of a source is
+   gone than its share allows, **ask_about_removals** asks a person (`approve_removals`), and until then it stays.
 
-It runs daily, when the asset `ghostwriter://knowledge_sources` is updated (a script, `curl`, an upload), and when a person
-asks (`ghostwriter knowledge sync`, the desk). Run it again at any time: it works out from state what is due.
+It runs daily, when the asset `ghostwriter://knowledge_sources` is updated (a script, `curl`, an upload), and when a
+person asks (`ghostwriter knowledge sync`, the desk). Run it again at any time: it works out from state what is due.
 """
 
 from typing import Any
