@@ -6,6 +6,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,10 +176,8 @@ class Run:
 
     def scan(self) -> None:
         for source in self.sources:
-            try:
+            with suppress(SourceUnavailableError):  # Airflow goes on without it
                 tasks.scan(self.ingest, self.name, source)
-            except SourceUnavailableError:
-                pass  # Airflow goes on without it
 
     def plan(self) -> None:
         self.planned = tasks.plan(self.ingest, self.name, accepted=self.accepted)

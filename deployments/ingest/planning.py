@@ -46,7 +46,7 @@ def write_plan(
     files: RunFiles,
     turn: Turn,
     sources: Sequence[Source],
-    listed: Collection[str],
+    listings: Mapping[str, Mapping[str, Any]],
     accepted: Collection[str],
     began: float,
 ) -> Planned:
@@ -57,11 +57,13 @@ def write_plan(
             "There is no source: put documents into content/knowledge/<source>/, or declare a source in "
             "content/sources.toml."
         )
-    failed = [source.name for source in sources if source.name not in listed]
-    unlisted = [problem for name in sorted(listed) for problem in _read_problems(files, name)]
+    failed = [source.name for source in sources if source.name not in listings]
+    unlisted = [problem for name in sorted(listings) for problem in _read_problems(files, name)]
     problems = [
         *unlisted,
-        *comparison.stage_listing(session, _read_listings(files, listed), sync.find_damaged(store, session)),
+        *comparison.stage_listing(
+            session, _read_listings(files, listings), sync.find_damaged(store, session)
+        ),
     ]
     comparison.stage_gone(session, failed, [problem.uri for problem in unlisted])
     with files.write(f"gone.{turn.number}", schemas.GONE) as writer:
@@ -80,7 +82,10 @@ def write_plan(
         "batches": {name: len(made) for name, made in batches.items()},
         "counts": counts,
         "sources": comparison.count_states_by_source(session),
-        "seconds": {"plan": round(time.monotonic() - began, 3)},
+        "seconds": {
+            "scan": sum(notes["seconds"] for notes in listings.values()),
+            "plan": time.monotonic() - began,
+        },
     }
     rows = [{"uri": uri, "lost": count} for uri, count in lost]
     files.write_rows(f"plan.{turn.number}", schemas.LOST, rows, notes)
