@@ -44,6 +44,18 @@ class Ledgers:
             with self.admin.connect() as connection:
                 connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
+    @contextmanager
+    def keep(self, name: str) -> Iterator[sessionmaker[Session]]:
+        """A ledger that is a template afterwards; it goes with the server."""
+        with self.admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_ledger STRATEGY file_copy"))
+        sessions = create_sessions(self.name(name))
+        try:
+            yield sessions
+        finally:
+            sessions.kw["bind"].dispose()
+
     def name(self, database: str) -> str:
         """The URL of a database."""
         return make_url(self.dsn).set(database=database).render_as_string(hide_password=False)

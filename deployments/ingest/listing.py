@@ -3,6 +3,7 @@
 It knows no ledger; what can't be kept there is a problem here.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -24,18 +25,19 @@ def write_listing(
 
     Raises what the connector raises: there is no `scan.<source>` then.
     """
+    began = time.monotonic()
     files.delete(f"scan.{source.name}")
     with (
         files.write(f"scan.{source.name}", schemas.REFERENCES) as references,
         files.write(f"unlisted.{source.name}", schemas.PROBLEMS) as problems,
     ):
-        references.notes.update(notes)
         for found in connector.list_references(known):
             checked = check_reference(found, source) if isinstance(found, Reference) else found
             if isinstance(checked, Reference):
                 references.add(schemas.reference_to_row(checked))
             else:
                 problems.add(schemas.problem_to_row(checked))
+        references.notes.update({**notes, "seconds": time.monotonic() - began})
     return {"documents": references.count, "problems": problems.count}
 
 

@@ -46,7 +46,7 @@ def write_plan(
     files: RunFiles,
     turn: Turn,
     sources: Sequence[Source],
-    listed: Collection[str],
+    listings: Mapping[str, Mapping[str, Any]],
     accepted: Collection[str],
     began: float,
 ) -> Planned:
@@ -58,14 +58,16 @@ def write_plan(
             "content/sources.toml."
         )
     gone_sources = set(files.read_notes("declarations")["gone"])
-    failed = [source.name for source in sources if source.name not in listed]
+    failed = [source.name for source in sources if source.name not in listings]
     hidden = ledger.list_source_names(session) - {source.name for source in sources} - gone_sources
     declared = [schemas.row_to_problem(row) for row in files.read("declarations")]
-    unlisted = [problem for name in sorted(listed) for problem in _read_problems(files, name)]
+    unlisted = [problem for name in sorted(listings) for problem in _read_problems(files, name)]
     problems = [
         *declared,
         *unlisted,
-        *comparison.stage_listing(session, _read_listings(files, listed), sync.find_damaged(store, session)),
+        *comparison.stage_listing(
+            session, _read_listings(files, listings), sync.find_damaged(store, session)
+        ),
     ]
     comparison.stage_gone(session, [*failed, *hidden], [problem.uri for problem in unlisted])
     with files.write(f"gone.{turn.number}", schemas.GONE) as writer:
@@ -84,7 +86,10 @@ def write_plan(
         "batches": {name: len(made) for name, made in batches.items()},
         "counts": counts,
         "sources": comparison.count_states_by_source(session),
-        "seconds": {"plan": round(time.monotonic() - began, 3)},
+        "seconds": {
+            "scan": sum(notes["seconds"] for notes in listings.values()),
+            "plan": time.monotonic() - began,
+        },
     }
     rows = [{"uri": uri, "lost": count} for uri, count in lost]
     files.write_rows(f"plan.{turn.number}", schemas.LOST, rows, notes)

@@ -141,9 +141,7 @@ def plan(ingest: Ingest, run: str, *, accepted: Collection[str] = ()) -> Planned
         ledger.end_other_syncs(session, run)
     ingest.store.create_collection()  # a clearing may have dropped it
     with ledger.hold_turn(ingest.sessions, turn, shared=True) as session:
-        planned = planning.write_plan(
-            session, ingest.store, files, turn, sources, set(listings), accepted, began
-        )
+        planned = planning.write_plan(session, ingest.store, files, turn, sources, listings, accepted, began)
         ledger.record_sync(session, run, counts=planned["counts"], outcome="running", ended_at=None)
     files.write_rows(f"batches.{turn.number}", schemas.LOST, [], planned["batches"])
     log.info("plan: %s", planned["counts"])

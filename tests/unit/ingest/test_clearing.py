@@ -19,44 +19,6 @@ from shared.ledger.models import (
     utc_now,
 )
 from shared.vectors.fake import FakeVectorStore
-from tests.unit.ingest.conftest import URI, read_rows, run_sync
-
-
-def test_clearing_empties_store_and_ledger_and_keeps_the_history(sessions: sessionmaker[Session]) -> None:
-    store = FakeVectorStore()
-    run_sync(store, sessions, "a", 2, "run1")
-    assert sync.clear(store, sessions, Request(utc_now() + timedelta(hours=1)), "run2") == 1
-    assert not store.collection_exists()
-    with sessions() as session:
-        assert ledger.read_current(session) == {}
-        assert len(session.scalars(select(DocumentVersion)).all()) == 1
-
-
-def test_a_clearing_records_an_empty_version_of_its_own_and_works_once(
-    sessions: sessionmaker[Session],
-) -> None:
-    store, request = FakeVectorStore(), Request(utc_now() + timedelta(hours=1))
-    run_sync(store, sessions, "a", 2, "run1")
-    with sessions.begin() as session:
-        ledger.open_journal(session, [(URI, "b", 3)], "run1")
-        ledger.replace_problems(session, [Problem("knowledge://a", "binary")], "run1")
-    assert sync.clear(store, sessions, request, "clear") == 1
-    empty = hashlib.sha256(b"").hexdigest()
-    assert read_rows(sessions, KnowledgeVersion)[1:] == [
-        {"id": 2, "digest": empty, "documents": 0, "chunks": 0, "ingest_run": "clear"}
-    ]
-    assert [row["superseded_by_run"] for row in read_rows(sessions, DocumentVersion)] == ["clear"]
-    assert read_rows(sessions, PendingWrite) == read_rows(sessions, KnowledgeProblem) == []
-    store.create_collection()
-    assert sync.clear(store, sessions, request, "clear") == 0 and store.collection_exists()
-    assert sync.clear(store, sessions, request, "again") == 0 and not store.collection_exists()
-
-
-def test_a_clearing_before_the_first_ingestion_has_nothing_to_do(sessions: sessionmaker[Session]) -> None:
-    soon = utc_now() + timedelta(hours=1)
-    assert (
-        sync.clear(FakeVectorStore(), sessions, Request(soon, any_version=False, version=None), "clear") == 0
-    )
 
 
 @pytest.mark.parametrize("conf", [{CLEAR_BEFORE: "soon"}, {CLEAR_BEFORE: 5}, {CLEAR_BEFORE: "2026-11-24"}])
