@@ -3,47 +3,62 @@
 It knows no HTTP and no screen.
 """
 
-from collections import Counter
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cli.connection import Airflow
 from shared import contracts
 
-STEPS = {"split": "split", "prepare": "embedded", "ingest": "written"}
-
 
 class IngestProgress:
     """Follows one run; what can't change any more is asked once."""
 
-    def __init__(self, ingest: Airflow, run_id: str) -> None:
-        self._ingest, self._run_id = ingest, run_id
-        self._to_do: int | None = None
-        self._sizes: dict[str, dict[int, int]] = {}  # documents of each batch, by source and map index
+    def __init__(self, ingest: Airflow, run_id: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ingest, self._run_id, self._clock = ingest, run_id, clock
+        self._batches: dict[str, list[dict[str, Any]]] = {}  # by connector
+        self._began: tuple[float, int] | None = (
+            None  # when the first documents were seen written, and how many
+        )
 
     def describe(self) -> str:
-        """`40 of 992 documents written (400 split, 120 embedded)`."""
+        """`40 of 992 documents written (120 read), 80 s left`."""
         tasks = list(self._ingest.list_task_instances(contracts.INGEST_DAG, self._run_id))
         over = [task for task in tasks if task["state"] == "success"]
         names = {task["task_id"] for task in over}
         if "plan" not in names:
-            return "planning"
-        if self._to_do is None:
-            counts = self._read("plan")
-            self._to_do = counts["added"] + counts["changed"]
-        if not self._to_do:
-            return "no document to write"
-        for name in names:
-            source, _, step = name.rpartition(".")
-            if step == "extract" and source not in self._sizes:
-                batches = enumerate(self._read(name))
-                self._sizes[source] = {index: len(batch["uris"]) for index, batch in batches}
-        done: Counter[str] = Counter()
-        for task in over:
-            source, _, step = task["task_id"].rpartition(".")
-            if step in STEPS:
-                done[step] += self._sizes.get(source, {}).get(task["map_index"], 0)
-        earlier = ", ".join(f"{done[step]} {STEPS[step]}" for step in ("split", "prepare"))
-        return f"{done['ingest']} of {self._to_do} documents written ({earlier})"
+            return "listing the sources"
+        arms = [task["task_id"] for task in tasks if task["task_id"].endswith(".batches")]
+        for name in arms:
+            connector = name.removesuffix(".batches")
+            if name in names and connector not in self._batches:
+                self._batches[connector] = self._ingest.read_xcom(contracts.INGEST_DAG, self._run_id, name)
+        to_do = sum(batch["documents"] for batches in self._batches.values() for batch in batches)
+        if not to_do:
+            return "making batches" if any(self._is_due(task) for task in tasks) else "no document to read"
+        read, written = (self._count(over, step) for step in ("extract", "load"))
+        return f"{written} of {to_do} documents written ({read} read){self._estimate(written, to_do)}"
 
-    def _read(self, task_id: str) -> Any:
-        return self._ingest.read_xcom(contracts.INGEST_DAG, self._run_id, task_id)
+    @staticmethod
+    def _is_due(task: Mapping[str, Any]) -> bool:
+        return task["task_id"].endswith(".batches") and task["state"] not in ("success", "skipped", "failed")
+
+    def _count(self, over: list[Mapping[str, Any]], step: str) -> int:
+        count = 0
+        for task in over:
+            connector, _, name = task["task_id"].rpartition(".")
+            batches = self._batches.get(connector, [])
+            if name == step and 0 <= task["map_index"] < len(batches):
+                count += batches[task["map_index"]]["documents"]
+        return count
+
+    def _estimate(self, written: int, to_do: int) -> str:
+        """What is left, at the pace since the first documents were written; empty while that says nothing."""
+        if not written:
+            return ""
+        if self._began is None:
+            self._began = (self._clock(), written)
+        began, first = self._began
+        if written in (first, to_do):
+            return ""
+        return f", {(self._clock() - began) / (written - first) * (to_do - written):.0f} s left"

@@ -3,7 +3,6 @@
 It knows no document and no chunk; serving and the ingest deployment do.
 """
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -13,17 +12,14 @@ from rich.markup import escape
 
 from cli.connection import Connection, get_connection
 from cli.ingest_progress import IngestProgress
-from cli.output import CommandError, JsonOption, Progress, print_json, print_table, show_progress
+from cli.output import CommandError, JsonOption, print_json, print_table, show_progress
 from cli.runs import Run, follow_run, read_run_ids, require_success, wait_for_new_runs
-from cli.serving import NotYetError
 from shared import contracts
 from shared.times import show_time
 
 app = typer.Typer(help="The knowledge base.", no_args_is_help=True)
 APPEAR_WITHIN = 60.0
 """Seconds in which a run must have begun; a scheduler that is just starting needs most of them."""
-KNOWN_WITHIN = 180.0
-"""Seconds in which Airflow must know a new folder; it looks for one every half minute."""
 INTERRUPTED = 130
 
 
@@ -61,7 +57,7 @@ def sync(
     if not wait:
         started = connection.serving.sync_knowledge(accept)
         print_json(started) if as_json else typer.echo(
-            f"Ingest looks at {len(started['assets'])} sources in the run {started['run']}."
+            f"Ingest looks at its sources in the run {started['run']}."
         )
         return
     runs = sync_and_wait(connection, timeout=timeout, accept=accept, quiet=as_json)
@@ -135,7 +131,7 @@ def sync_and_wait(
     """Start one run of ingest and follow it to its end. Raises CommandError when it fails or does not begin."""
     url = connection.settings.ingest_url.rstrip("/")
     with show_progress("Asking ingest to look at its sources", quiet=quiet) as say:
-        run_id = _start(connection, accept, say)
+        run_id = str(connection.serving.sync_knowledge(accept)["run"])
         try:
             run = follow_run(
                 run_id,
@@ -157,21 +153,6 @@ def sync_and_wait(
         )
     require_success([run], url, connection.ingest.explain_failure)
     return [run]
-
-
-def _start(connection: Connection, accept: Sequence[str], say: Progress) -> str:
-    """The id of a run that looks at every folder; Airflow is waited for where a folder is new to it."""
-    began = time.monotonic()
-    while True:
-        try:
-            return str(connection.serving.sync_knowledge(accept, wait=2)["run"])
-        except NotYetError as error:
-            waited = time.monotonic() - began
-            if waited >= KNOWN_WITHIN:
-                raise CommandError(
-                    f"{error}; `ghostwriter stack logs ingest-dag-processor` says more."
-                ) from error
-            say(f"{error} · {waited:.0f} s")
 
 
 def compare_knowledge(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:

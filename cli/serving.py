@@ -13,10 +13,6 @@ from cli.output import CommandError
 NOTE_HEADER = "X-Ghostwriter-Note"
 
 
-class NotYetError(CommandError):
-    """It is on its way: the same request again, a little later, will do."""
-
-
 class ServingClient:
     """Signs in as `user`; every call gives up after `timeout` seconds. All raise CommandError."""
 
@@ -52,17 +48,9 @@ class ServingClient:
         """Counts of documents and chunks, by source too, the newest version, and the files that can't be used."""
         return self._send("GET", "/api/knowledge")
 
-    def sync_knowledge(self, accept: Sequence[str] = (), *, wait: float | None = None) -> dict[str, Any]:
-        """Start a run of ingest over every source; keys run, assets. `accept` holds digests of removals.
-
-        Raises NotYetError where a new folder isn't known after `wait` seconds; None leaves them to serving.
-        """
-        return self._send(
-            "POST",
-            "/api/knowledge/sync",
-            params={} if wait is None else {"wait": wait},
-            json={"accept_removals": list(accept)},
-        )
+    def sync_knowledge(self, accept: Sequence[str] = ()) -> dict[str, Any]:
+        """Start a run of ingest over every source; its `run`. `accept` holds digests of removals."""
+        return self._send("POST", "/api/knowledge/sync", json={"accept_removals": list(accept)})
 
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         return self._request(method, path, **arguments).json()
@@ -81,8 +69,6 @@ class ServingClient:
             ) from error
         if answer.is_success:
             return answer
-        if answer.status_code == 503 and "Retry-After" in answer.headers:
-            raise NotYetError(self._explain(answer).removeprefix("Serving failed (503): "))
         raise CommandError(self._explain(answer))
 
     def _explain(self, answer: httpx.Response) -> str:

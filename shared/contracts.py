@@ -10,8 +10,6 @@ from uuid import UUID, uuid5
 # --- Airflow assets -------------------------------------------------------------------------------------------------
 KNOWLEDGE_CHANGED_ASSET: Final = "ghostwriter://knowledge_sources"
 """Knowledge may have changed; `extra["source"]` may say where. Lives in the ingest deployment."""
-KNOWLEDGE_SOURCES_ASSET_PREFIX: Final = "ghostwriter://sources/"
-"""A source changed: `ghostwriter://sources/guides`. Lives in the ingest deployment."""
 KNOWLEDGE_BASE_ASSET: Final = "ghostwriter://knowledge_base"
 """The knowledge base has a new version. Produced in ingest, posted over REST to training."""
 EXAMPLES_ASSET: Final = "ghostwriter://examples"
@@ -21,20 +19,12 @@ CHALLENGER_ASSET: Final = "ghostwriter://challenger"
 CHAMPION_ASSET: Final = "ghostwriter://champion"
 
 
-def source_asset(source: str) -> str:
-    """Asset URI of one knowledge source, e.g. `guides`."""
-    return f"{KNOWLEDGE_SOURCES_ASSET_PREFIX}{source}"
-
-
-INGEST_TASKS: Final = frozenset(
-    {"check_collection", "create_collection", "plan", "report_problems", "commit", "publish"}
-)
-SOURCE_NAME_RULE: Final = "a source's name is made of A-Z, a-z, 0-9, _ and -, and is no task's name"
+SOURCE_NAME_RULE: Final = "a source's name is made of A-Z, a-z, 0-9, _ and -"
 
 
 def is_source_name(name: str) -> bool:
-    """Whether a folder can be a source: its name becomes part of task ids and asset URIs."""
-    return bool(re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name)) and name not in INGEST_TASKS
+    """Whether a source may be called so: its name becomes part of URIs."""
+    return bool(re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name))
 
 
 ACCEPT_REMOVALS: Final = "accept_removals"

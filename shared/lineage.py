@@ -33,6 +33,7 @@ _INPUT_FACETS: Final = frozenset({"inputStatistics", "dataQualityMetrics"})
 _OUTPUT_FACETS: Final = frozenset({"outputStatistics"})
 
 _ASSET_DATASETS: Final = {
+    contracts.KNOWLEDGE_CHANGED_ASSET: contracts.DOCUMENTS,
     contracts.KNOWLEDGE_BASE_ASSET: contracts.CHUNKS,
     contracts.EXAMPLES_ASSET: contracts.EXAMPLES,
     contracts.TRAINING_SET_ASSET: contracts.TRAINING_SET,
@@ -63,8 +64,6 @@ def lineage_asset(dataset: LineageDataset) -> str:
 def dataset_of(asset_uri: str) -> LineageDataset | None:
     """The dataset that an Airflow asset stands for, or None where it stands for none of ours."""
     uri = asset_uri.rstrip("/")
-    if uri.startswith(contracts.KNOWLEDGE_SOURCES_ASSET_PREFIX):
-        return contracts.DOCUMENTS
     return _ASSET_DATASETS.get(uri) or _DATASETS_BY_LINEAGE_ASSET.get(uri)
 
 

@@ -67,13 +67,7 @@ class RecordingAirflow:
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.runs: list[dict[str, Any]] = []
-        self.known = ["guides", "notes"]
         self.down = False
-
-    def list_task_ids(self, dag_id: str) -> list[str]:
-        if self.down:
-            raise RuntimeError("ingest can't be reached")
-        return ["plan", "commit", *(f"{source}.extract" for source in self.known)]
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], *, run_id: str) -> str:
         self.events.append((dag_id, dict(conf)))

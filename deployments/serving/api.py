@@ -21,13 +21,11 @@ from deployments.serving.errors import (
     BadRequest,
     KnowledgeEmpty,
     NotFound,
-    NotYet,
     ServingError,
     Unavailable,
 )
 from deployments.serving.gate import add_gate
 from deployments.serving.health import check_endpoints
-from deployments.serving.knowledge import KNOWN_WITHIN
 from deployments.serving.lineage import read_graph
 from deployments.serving.posts import describe_post, list_posts, record_feedback
 from deployments.serving.writer import Event, Finished, Piece, Sources
@@ -130,13 +128,8 @@ def _make_routes(desk: Desk) -> APIRouter:
         return desk.describe_knowledge()
 
     @router.post("/knowledge/sync", status_code=202)
-    def start_sync(
-        user: User,
-        request: SyncRequest | None = None,
-        wait: Annotated[float, Query(ge=0, le=KNOWN_WITHIN)] = KNOWN_WITHIN,
-    ) -> dict[str, Any]:
-        started = desk.sync(user, accept=request.accept_removals if request else (), wait=wait)
-        return {"run": started.run, "assets": started.assets}
+    def start_sync(user: User, request: SyncRequest | None = None) -> dict[str, Any]:
+        return {"run": desk.sync(user, accept=request.accept_removals if request else ())}
 
     @router.get("/lineage")
     def get_lineage() -> dict[str, Any]:
@@ -184,7 +177,7 @@ def _error_answer(status: int, message: str, headers: Any = None) -> JSONRespons
 
 def _answer_serving_error(_request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _CODES.items() if isinstance(error, kind)), 500)
-    return _error_answer(status, str(error), {"Retry-After": "2"} if isinstance(error, NotYet) else None)
+    return _error_answer(status, str(error))
 
 
 def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:

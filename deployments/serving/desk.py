@@ -3,7 +3,6 @@
 It knows no vendor; `composition` chooses them.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,23 +10,14 @@ from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.serving.errors import BadRequest, Unavailable
+from deployments.serving.errors import Unavailable
 from deployments.serving.ingestion import find_last_ingestion
-from deployments.serving.knowledge import KNOWN_WITHIN, Ingest, describe_knowledge, sync_knowledge
+from deployments.serving.knowledge import Ingest, describe_knowledge, sync_knowledge
 from deployments.serving.sign_in import SignIns
 from deployments.serving.writer import Writer
-from shared.contracts import SOURCE_NAME_RULE, is_source_name, source_asset
 from shared.llm.port import Llm
 from shared.registry.port import ModelRegistry
 from shared.voice import Voice, VoiceError
-
-
-@dataclass(frozen=True)
-class Sync:
-    """A run that was asked for, and the assets of the sources that it looks at."""
-
-    run: str
-    assets: list[str]
 
 
 @dataclass(frozen=True)
@@ -60,23 +50,13 @@ class Desk:
             found = describe_knowledge(session)
         return found | find_last_ingestion(self.ingest)
 
-    def sync(self, asked_by: str, *, accept: Sequence[str] = (), wait: float = KNOWN_WITHIN) -> Sync:
-        """Start a run of ingest over every source there is. Raises ServingError.
+    def sync(self, asked_by: str, *, accept: Sequence[str] = ()) -> str:
+        """The id of a run of ingest, which looks at every source there is. Raises ServingError.
 
-        Each run looks at all folders: what became of a source that is gone, or can't be one, is in its outcome.
-        `accept` holds digests of removals that may go; new folders are waited for, at most `wait` seconds.
+        What became of a source that is gone, or can't be one, is in its outcome. `accept` holds digests of removals
+        that may go.
         """
         try:
-            names = sorted(os.listdir(self.knowledge_dir)) if self.knowledge_dir.is_dir() else []
-            sources = [
-                name for name in names if is_source_name(name) and os.path.isdir(self.knowledge_dir / name)
-            ]
-            if not sources and not accept:
-                raise BadRequest(
-                    f"There is no source: make a folder with documents under {self.knowledge_dir}/ "
-                    f"({SOURCE_NAME_RULE})."
-                )
-            run = sync_knowledge(self.ingest, sources, asked_by, accept=accept, wait=wait)
+            return sync_knowledge(self.ingest, asked_by, accept=accept)
         except (RuntimeError, OSError) as error:
             raise Unavailable(f"Ingest could not be asked to look: {error}") from error
-        return Sync(run, [source_asset(source) for source in sources])

@@ -26,7 +26,3 @@ class KnowledgeEmpty(ServingError):
 
 class Unavailable(ServingError):
     """A component that this needs is down or refuses."""
-
-
-class NotYet(Unavailable):
-    """It is on its way: the same request again, a little later, will do."""

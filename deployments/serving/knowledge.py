@@ -3,7 +3,6 @@
 It knows neither Weaviate nor what a source is made of.
 """
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -12,19 +11,13 @@ from uuid import uuid4
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from deployments.serving.errors import NotYet
 from shared.contracts import ACCEPT_REMOVALS, INGEST_DAG
 from shared.ledger.models import DocumentVersion, KnowledgeProblem, KnowledgeVersion
 from shared.times import write_time
 
-KNOWN_WITHIN = 45.0  # seconds; Airflow looks for new folders every half minute
-POLL_SECONDS = 1.0
-
 
 class Ingest(Protocol):
     """What the desk asks of the ingest deployment's Airflow; `shared.airflow.AirflowApi` is one."""
-
-    def list_task_ids(self, dag_id: str, /) -> Iterable[str]: ...
 
     def list_dag_runs(self, dag_id: str, /) -> Iterable[Mapping[str, Any]]: ...
 
@@ -73,26 +66,8 @@ def describe_knowledge(session: Session) -> dict[str, Any]:
     }
 
 
-def sync_knowledge(
-    ingest: Ingest,
-    sources: Sequence[str],
-    asked_by: str,
-    *,
-    accept: Sequence[str] = (),
-    wait: float = KNOWN_WITHIN,
-    poll_seconds: float = POLL_SECONDS,
-) -> str:
-    """Start the one run that looks at all sources; its id. Digests in `accept` let these removals go.
-
-    Waits at most `wait` seconds for every source to have its tasks, and raises NotYet where one has none: a run
-    without them would leave the new folder out.
-    """
-    deadline = time.monotonic() + wait
-    while unknown := _find_unknown(ingest, sources):
-        if time.monotonic() >= deadline:
-            names = ", ".join(f"`{name}`" for name in unknown)
-            raise NotYet(f"Airflow does not know {names} yet: it looks for new folders every half minute")
-        time.sleep(poll_seconds)
+def sync_knowledge(ingest: Ingest, asked_by: str, *, accept: Sequence[str] = ()) -> str:
+    """Start the one run that looks at all sources; its id. Digests in `accept` let these removals go."""
     # A run that waits for its turn has not looked yet: it will see what this one would.
     queued = [run["dag_run_id"] for run in ingest.list_dag_runs(INGEST_DAG) if run["state"] == "queued"]
     if queued and not accept:
@@ -101,8 +76,3 @@ def sync_knowledge(
     run_id = f"sync__{datetime.now(UTC).isoformat(timespec='seconds')}__{uuid4().hex[:8]}"
     conf = {"asked_by": asked_by, **({ACCEPT_REMOVALS: list(accept)} if accept else {})}
     return ingest.trigger(INGEST_DAG, conf, run_id=run_id)
-
-
-def _find_unknown(ingest: Ingest, sources: Iterable[str]) -> list[str]:
-    known = set(ingest.list_task_ids(INGEST_DAG))
-    return [source for source in sources if f"{source}.extract" not in known]

@@ -40,10 +40,8 @@ def build_knowledge_tab(desk: Desk, tab: gr.Tab) -> None:
 
     def start(request: gr.Request) -> tuple[str, gr.Timer]:
         with explained():
-            assets = desk.sync(request.username or "admin").assets
-        message = (
-            f"Ingest was told to look at its sources ({len(assets)}); the numbers here follow by themselves."
-        )
+            run = desk.sync(request.username or "admin")
+        message = f"Ingest looks at its sources in the run {run}; the numbers here follow by themselves."
         return fragments.show_note(message), gr.Timer(active=True)
 
     tab.select(load, None, state, api_visibility="private")

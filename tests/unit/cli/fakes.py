@@ -159,7 +159,7 @@ class FakeServing:
                 self.ingest.trigger(dag_id)
             runs = self.ingest.list_dag_runs(contracts.INGEST_DAG)
             run = runs[0]["dag_run_id"] if runs else "never begun"
-            return httpx.Response(202, json={"run": run, "assets": [contracts.source_asset("guides")]})
+            return httpx.Response(202, json={"run": run})
         return httpx.Response(404, json={"error": {"message": "There is no such page."}})
 
     def describe_knowledge(self) -> dict[str, Any]:

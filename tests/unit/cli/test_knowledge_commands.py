@@ -56,7 +56,7 @@ def test_knowledge_sync_without_a_run_says_so(command: Command, system: FakeSyst
 def test_knowledge_sync_no_wait_asks_and_returns(command: Command, system: FakeSystem) -> None:
     system.ingest.wakes = ()
     answer = command.json("knowledge", "sync", "--no-wait")
-    assert answer == {"run": "never begun", "assets": [contracts.source_asset("guides")]}
+    assert answer == {"run": "never begun"}
 
 
 def test_knowledge_sync_waits_until_a_new_folder_is_known(command: Command, system: FakeSystem) -> None:

@@ -1,24 +1,14 @@
 """What a clearing is asked for, until when it stands, and what it leaves behind."""
 
-import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.ingest import ledger, sync
 from deployments.ingest.clearing import OutdatedRequestError, Request, check_request, read_request
-from deployments.ingest.sources import Problem
 from shared.contracts import CLEAR_BEFORE, CLEAR_VERSION
 from shared.ledger.models import (
-    DocumentVersion,
-    KnowledgeProblem,
-    KnowledgeVersion,
-    PendingWrite,
     utc_now,
 )
-from shared.vectors.fake import FakeVectorStore
 
 
 @pytest.mark.parametrize("conf", [{CLEAR_BEFORE: "soon"}, {CLEAR_BEFORE: 5}, {CLEAR_BEFORE: "2026-11-24"}])

@@ -543,7 +543,9 @@ def test_documents_of_before_recipes_keep_their_chunks_and_are_opened_once(base:
     """As an earlier version of Ghostwriter left them: no recipe, no reference, no text."""
     content = base.shelf.read()[GUIDE]
     old = [
-        EmbeddedChunk(Chunk(chunk_id(GUIDE, digest, n), GUIDE, digest, n, "guides", "Assets", "", f"old {n}"), [1.0] * 8)
+        EmbeddedChunk(
+            Chunk(chunk_id(GUIDE, digest, n), GUIDE, digest, n, "guides", "Assets", "", f"old {n}"), [1.0] * 8
+        )
         for digest in [next(c.content_hash for c in base.expect().values() if c.uri == GUIDE)]
         for n in range(3)
     ]  # fmt: skip
@@ -654,7 +656,7 @@ def test_the_newest_version_is_published_once(base: Deployment) -> None:
     digest = tasks.publish(base.ingest, {"parentRunId": "r"})
     assert digest == base.sync().digest
     assert tasks.publish(base.ingest, {}) is None
-    ((asset, extra),) = base.training.events
+    ((_, extra),) = base.training.events
     assert extra["version"] == digest and extra["documents"] == 2
 
 

@@ -108,7 +108,7 @@ def test_a_spool_that_cannot_be_written_warns_and_lets_the_work_go_on(
 @pytest.mark.parametrize(
     ("uri", "dataset"),
     [
-        (contracts.source_asset("guides"), contracts.DOCUMENTS),
+        (contracts.KNOWLEDGE_CHANGED_ASSET, contracts.DOCUMENTS),
         (contracts.KNOWLEDGE_BASE_ASSET, contracts.CHUNKS),
         (contracts.TRAINING_SET_ASSET, contracts.TRAINING_SET),
         (contracts.CHAMPION_ASSET, contracts.MODEL),

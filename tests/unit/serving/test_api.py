@@ -191,13 +191,9 @@ def test_knowledge_tells_removals_that_wait_with_what_accepts_them(
 
 
 def test_sync_starts_one_run_over_all_sources(world: FakeWorld, client: TestClient) -> None:
-    (world.desk.knowledge_dir / "notes").mkdir()
     answer = client.post("/api/knowledge/sync")
     assert answer.status_code == 202
-    assert answer.json() == {
-        "run": world.airflow.runs[0]["dag_run_id"],
-        "assets": ["ghostwriter://sources/guides", "ghostwriter://sources/notes"],
-    }
+    assert answer.json() == {"run": world.airflow.runs[0]["dag_run_id"]}
     assert world.airflow.events == [(contracts.INGEST_DAG, {"asked_by": "admin"})]
 
 
@@ -207,18 +203,6 @@ def test_sync_hands_on_which_removals_were_accepted(world: FakeWorld, client: Te
     assert world.airflow.events[0][1][contracts.ACCEPT_REMOVALS] == digests
     assert client.post("/api/knowledge/sync", json={"accept_removals": ["all"]}).status_code == 422
     assert len(world.airflow.events) == 1
-
-
-def test_sync_waits_for_a_new_folder_and_starts_nothing_without_it(
-    world: FakeWorld, client: TestClient
-) -> None:
-    (world.desk.knowledge_dir / "outside").mkdir()
-    answer = client.post("/api/knowledge/sync", params={"wait": 0})
-    assert answer.status_code == 503 and answer.headers["Retry-After"]
-    assert "does not know `outside` yet" in answer.json()["error"]["message"]
-    assert world.airflow.events == []
-    world.airflow.known.append("outside")
-    assert client.post("/api/knowledge/sync", params={"wait": 0}).status_code == 202
 
 
 def test_sync_takes_the_run_that_waits_for_its_turn(world: FakeWorld, client: TestClient) -> None:
@@ -231,17 +215,6 @@ def test_sync_takes_the_run_that_waits_for_its_turn(world: FakeWorld, client: Te
     assert world.airflow.events == []
     accepting = client.post("/api/knowledge/sync", json={"accept_removals": ["a" * 64]}).json()
     assert accepting["run"] != "waits", "that run does not know what was accepted"
-
-
-def test_sync_leaves_out_what_can_be_no_source_and_what_is_gone(world: FakeWorld, client: TestClient) -> None:
-    """Nobody listens to their assets; the run for the others says what became of them."""
-    (world.desk.knowledge_dir / "Tea Notes").mkdir()
-    (world.desk.knowledge_dir / "notes").mkdir()
-    (world.desk.knowledge_dir / "guides").rename(world.desk.knowledge_dir / ".gone")
-    assert client.post("/api/knowledge/sync").json()["assets"] == ["ghostwriter://sources/notes"]
-    (world.desk.knowledge_dir / "notes").rmdir()
-    answer = client.post("/api/knowledge/sync")
-    assert answer.status_code == 400 and "made of A-Z" in answer.json()["error"]["message"]
 
 
 def test_sync_says_when_ingest_is_down(world: FakeWorld, client: TestClient) -> None:

@@ -3,12 +3,10 @@
 import pytest
 
 from shared.contracts import (
-    INGEST_TASKS,
     chunk_id,
     document_source,
     document_uri,
     is_source_name,
-    source_asset,
 )
 
 URI = "knowledge://guides/deep/assets.md"
@@ -18,7 +16,6 @@ def test_a_document_is_named_by_its_source_and_path() -> None:
     assert document_uri("guides", "deep/assets.md") == URI
     assert document_source(URI) == document_source("knowledge://guides") == "guides"
     assert document_source("knowledge://guides/a://b/c") == "guides"
-    assert source_asset("guides") == "ghostwriter://sources/guides"
 
 
 def test_a_chunk_keeps_its_id_from_version_to_version() -> None:
@@ -28,13 +25,11 @@ def test_a_chunk_keeps_its_id_from_version_to_version() -> None:
     assert len({chunk_id(URI, "ab12", 0), *others}) == 4
 
 
-@pytest.mark.parametrize("name", ["guides", "A-z_09", "g", "x" * 100, "Plan", "plans"])
+@pytest.mark.parametrize("name", ["guides", "A-z_09", "g", "x" * 100, "Plan", "plan"])
 def test_names_that_a_source_may_have(name: str) -> None:
     assert is_source_name(name) is True
 
 
-@pytest.mark.parametrize(
-    "name", ["", "x" * 101, "a b", "a/b", "a.b", "ä", "..", "guides\n", "{x}", *sorted(INGEST_TASKS)]
-)
+@pytest.mark.parametrize("name", ["", "x" * 101, "a b", "a/b", "a.b", "ä", "..", "guides\n", "{x}"])
 def test_names_that_no_source_may_have(name: str) -> None:
     assert is_source_name(name) is False
