@@ -13,16 +13,19 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.ingest import tasks
+from deployments.ingest import ledger, tasks
 from deployments.ingest.composition import Formats, Ingest
-from deployments.ingest.connectors.port import Connector, DocumentGoneError, DocumentUnreadableError
-from deployments.ingest.connectors.port import SourceUnavailableError
+from deployments.ingest.connectors.port import (
+    Connector,
+    DocumentGoneError,
+    DocumentUnreadableError,
+    SourceUnavailableError,
+)
 from deployments.ingest.embedding import join_text
 from deployments.ingest.formats.port import Extractor, UnreadableError
 from deployments.ingest.handover import Handover
 from deployments.ingest.model import Extraction, Passage, Problem, RawDocument, Reference, Source
 from deployments.ingest.sync import list_chunk_ids
-from deployments.ingest import ledger
 from shared.contracts import chunk_id, document_uri
 from shared.ledger.models import PendingWrite
 from shared.llm.fake import FakeLlm

@@ -1,7 +1,5 @@
 """A sync that dies at any call to store, ledger or provider leaves old or new, and the next run finishes the job."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.ingest_faults import MANY, Reaper, Stage, die_and_go_on
@@ -11,8 +9,8 @@ EVERY = 11  # statement, here; tests/integration/test_ingest_kills.py takes them
 
 
 @pytest.fixture(scope="module")
-def stage(ledgers: Ledgers) -> Iterator[Stage]:
-    yield Stage(ledgers)
+def stage(ledgers: Ledgers) -> Stage:
+    return Stage(ledgers)
 
 
 @pytest.mark.parametrize("when", ["before", "halfway", "after"])
