@@ -116,8 +116,10 @@ class RunFiles:
         try:
             with files.open(beside, "wb") as file:
                 writer = Writer(file, schema)
-                yield writer
-                writer.finish()
+                try:
+                    yield writer
+                finally:  # after an error, too: a writer that is thrown away open ends the file by itself, later
+                    writer.finish()
             files.mv(beside, f"{folder}/{name}.parquet")
         except BaseException:
             with suppress(OSError):

@@ -43,7 +43,8 @@ def write_chunks(
     with ledger.hold_turn(sessions, turn, shared=True) as session:
         current = set(versions).intersection(ledger.read_current(session, [v.uri for v in versions]))
         live = {i for version in current for i in list_chunk_ids(version)}
-        there = store.get([item.chunk.id for item in chunks if item.chunk.id in live])
+        asked = [item.chunk.id for item in chunks if item.chunk.id in live]
+        there = store.get(asked) if asked else {}
         todo = [item for item in chunks if there.get(item.chunk.id) != item.chunk]
         # In a transaction of its own: the journal must be there before the first chunk is.
         with sessions.begin() as journal:

@@ -1,4 +1,4 @@
-"""What a clearing is asked for, until when it stands, and what it leaves behind."""
+"""What a request to clear says, and how long it stands."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,9 +6,7 @@ import pytest
 
 from deployments.ingest.clearing import OutdatedRequestError, Request, check_request, read_request
 from shared.contracts import CLEAR_BEFORE, CLEAR_VERSION
-from shared.ledger.models import (
-    utc_now,
-)
+from shared.ledger.models import utc_now
 
 
 @pytest.mark.parametrize("conf", [{CLEAR_BEFORE: "soon"}, {CLEAR_BEFORE: 5}, {CLEAR_BEFORE: "2026-11-24"}])

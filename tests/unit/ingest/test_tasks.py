@@ -542,13 +542,12 @@ def test_what_a_commit_finds_lost_is_an_error_and_mended_by_the_next_run(base: D
 def test_documents_of_before_recipes_keep_their_chunks_and_are_opened_once(base: Deployment) -> None:
     """As an earlier version of Ghostwriter left them: no recipe, no reference, no text."""
     content = base.shelf.read()[GUIDE]
-    old = [
-        EmbeddedChunk(
-            Chunk(chunk_id(GUIDE, digest, n), GUIDE, digest, n, "guides", "Assets", "", f"old {n}"), [1.0] * 8
-        )
-        for digest in [next(c.content_hash for c in base.expect().values() if c.uri == GUIDE)]
+    digest = next(chunk.content_hash for chunk in base.expect().values() if chunk.uri == GUIDE)
+    chunks = [
+        Chunk(chunk_id(GUIDE, digest, n), GUIDE, digest, n, "guides", "Assets", "", f"old {n}")
         for n in range(3)
-    ]  # fmt: skip
+    ]
+    old = [EmbeddedChunk(chunk, [1.0] * 8) for chunk in chunks]
     with base.sessions.begin() as session:
         session.execute(
             text("UPDATE document_versions SET recipe = '', chunks = 3 WHERE uri = :uri"), {"uri": GUIDE}
