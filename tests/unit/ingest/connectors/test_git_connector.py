@@ -25,7 +25,6 @@ from deployments.ingest.connectors.registry import build_connector
 from deployments.ingest.model import Source
 from tests.connector_contract import TEXTS, ConnectorContract, Place, remember
 
-
 NOISE = Random(7).randbytes(125_000).hex().encode()
 """250,000 bytes, which git keeps as a difference where they are there twice."""
 
@@ -159,11 +158,11 @@ def test_a_small_document_that_only_a_huge_one_can_be_unpacked_from_is_refused(
     place: GitPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(git, "MAX_UNPACKED", 250_000)
-    place.save({"a.txt": NOISE + b"0", "b.txt": NOISE[:-100]})
-    assert set(place.look()[1]) == {"a.txt"}
+    place.save({"a.txt": NOISE[:-100], "b.txt": NOISE + b"0"})
+    assert set(place.look()[1]) == {"b.txt"}
     place.git("gc", "--quiet", "--aggressive", "--prune=now")
     _, problems = place.look()
-    assert set(problems) == {"a.txt", "b.txt"} and "repack" in problems["b.txt"].message
+    assert set(problems) == {"a.txt", "b.txt"} and "repack" in problems["a.txt"].message
 
 
 class Quiet(WSGIRequestHandler):
