@@ -15,6 +15,7 @@ from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 MAX_BYTES = 50_000_000
 MAX_NAME = 200  # characters
@@ -141,15 +142,22 @@ class Uploads:
         return upload
 
     def _write(self, path: str, content: bytes) -> None:
+        folder = path.rpartition("/")[0]
+
         def write() -> None:
-            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if local := isinstance(self._fs, LocalFileSystem):
+                self._fs.makedirs(folder, exist_ok=True)
+            elif not self._fs.exists(folder):
+                self._fs.mkdir(
+                    folder, create_parents=False
+                )  # a bucket that is not there is none of ours to make
             with self._fs.open(path, "wb") as file:
                 file.write(content)
-                if isinstance(self._fs, fsspec.get_filesystem_class("file")):
+                if local:
                     file.flush()
                     os.fsync(file.fileno())
 
-        self._reach(write)
+        self._reach(write, may_lack=False)
 
     def _list_names(self) -> Iterator[str]:
         yield from (name for name in self._list_folder("") if is_name(name))
@@ -163,15 +171,13 @@ class Uploads:
         return f"{self._root}/{upload.name}/{upload.stem}.{suffix}"
 
     @staticmethod
-    def _reach(call: Callable[[], Any]) -> Any:
-        """What the call gives; None where there is no such file or folder."""
+    def _reach(call: Callable[[], Any], *, may_lack: bool = True) -> Any:
+        """What the call gives; None where there is no such file or folder, and that `may_lack`."""
         try:
             return call()
-        except FileNotFoundError:
-            return None
-        except UploadError:
-            raise
         except Exception as error:  # each kind of storage has errors of its own
+            if may_lack and isinstance(error, FileNotFoundError):
+                return None
             raise UploadsUnavailableError(f"uploads can't be reached ({type(error).__name__})") from error
 
 

@@ -21,6 +21,7 @@ from deployments.ingest.connectors.port import (
     Connector,
     DocumentGoneError,
     DocumentUnreadableError,
+    DocumentWithheldError,
     Environment,
     SourceUnavailableError,
 )
@@ -127,7 +128,7 @@ class FolderConnector(Connector):
                 fingerprint = take_fingerprint(after)
                 opened = replace(reference, fingerprint=fingerprint, size=len(content))
                 return RawDocument(opened, content, sha256(content).hexdigest(), reference.media_type)
-        raise DocumentUnreadableError("it is being written: it is read when it rests")
+        raise DocumentWithheldError("it is being written: it is read when it rests")
 
     def _explain(self, root: str, error: OSError) -> Exception:
         if isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -30,6 +30,10 @@ class DocumentUnreadableError(RuntimeError):
     """This document can't be opened as it is; the message says what to do."""
 
 
+class DocumentWithheldError(DocumentUnreadableError):
+    """It may be read later as it is (forbidden now, being written): its problem is to carry no fingerprint."""
+
+
 class DocumentGoneError(DocumentUnreadableError):
     """It was there when it was listed."""
 
