@@ -17,6 +17,10 @@ class NotYetError(CommandError):
     """It is on its way: the same request again, a little later, will do."""
 
 
+class NothingAnswersError(CommandError):
+    """The knowledge has nothing on the topic; a post can be written from what comes nearest."""
+
+
 class ServingClient:
     """Signs in as `user`; every call gives up after `timeout` seconds. All raise CommandError."""
 
@@ -39,9 +43,13 @@ class ServingClient:
             trust_env=False,
         )
 
-    def write(self, topic: str, model: str) -> dict[str, Any]:
-        """Write a post; keys post_id, text, model, prompt_version, sources, seconds, note (on the model's choice)."""
-        answer = self._request("POST", "/api/posts", json={"topic": topic, "model": model})
+    def write(self, topic: str, model: str, *, anyway: bool = False) -> dict[str, Any]:
+        """Write a post; keys post_id, text, model, prompt_version, sources, seconds, note (on the model's choice).
+
+        Raises NothingAnswersError where the knowledge has nothing on the topic, unless `anyway`.
+        """
+        body = {"topic": topic, "model": model} | ({"allow_unsupported": True} if anyway else {})
+        answer = self._request("POST", "/api/posts", json=body)
         return answer.json() | {"note": answer.headers.get(NOTE_HEADER, "")}
 
     def audit(self, post_id: str) -> dict[str, Any]:
@@ -83,6 +91,8 @@ class ServingClient:
             return answer
         if answer.status_code == 503 and "Retry-After" in answer.headers:
             raise NotYetError(self._explain(answer).removeprefix("Serving failed (503): "))
+        if answer.status_code == 409 and _read_code(answer) == "nothing_answers":
+            raise NothingAnswersError(self._explain(answer))
         raise CommandError(self._explain(answer))
 
     def _explain(self, answer: httpx.Response) -> str:
@@ -99,3 +109,10 @@ class ServingClient:
         except (ValueError, AttributeError):
             detail = answer.text[:200]
         return f"{detail}" if answer.status_code < 500 else f"Serving failed ({answer.status_code}): {detail}"
+
+
+def _read_code(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return ""

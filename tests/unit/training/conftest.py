@@ -20,7 +20,7 @@ from deployments.training.proposals import read_proposal
 from deployments.training.tracking.fake import FakeTracker
 from shared.ledger.models import Base, KnowledgeVersion
 from shared.ledger.sessions import create_ledger_engine
-from shared.vectors.port import Chunk, ScoredChunk
+from shared.vectors.port import Chunk
 from shared.voice import Voice
 
 WORDS = ["apple", "bridge", "cloud", "delta", "ember", "forest", "garden", "harbor", "island", "jungle"]
@@ -79,8 +79,8 @@ def content(tmp_path: Path) -> Path:
     return folder
 
 
-def find_one_chunk(topic: str, text: str = "a fact") -> list[ScoredChunk]:
-    return [ScoredChunk(Chunk("id-1", "knowledge://g/a.md", "h" * 64, 0, "g", "Guide", "", text), 1.0)]
+def find_one_chunk(topic: str, text: str = "a fact") -> list[Chunk]:
+    return [Chunk("id-1", "knowledge://g/a.md", "h" * 64, 0, "g", "Guide", "", text)]
 
 
 Prepare = Callable[..., Prepared]
