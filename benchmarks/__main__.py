@@ -16,9 +16,11 @@ from typing import Any
 import psutil
 
 from cli.connection import load_settings
+from shared.ledger.sessions import create_sessions
 from shared.llm.openai import OpenAiLlm
 from shared.prompt import build_messages, choose_decoding
 from shared.retrieval import retrieve
+from shared.retrieval_settings import load_retrieval_settings
 from shared.settings import Settings
 from shared.vectors.port import VectorStore
 from shared.vectors.weaviate import WeaviateStore
@@ -80,12 +82,20 @@ def compare_writing(settings: Settings, store: VectorStore) -> tuple[float, floa
     """Ratios: our retrieval to a bare hybrid query, our write to a bare chat completion with the same prompt."""
     llm = OpenAiLlm(settings.llm_base_url, settings.secrets.llm_api_key.get_secret_value())
     voice = load_voice(settings.content_dir / "voice.toml")
+    retrieval = load_retrieval_settings(settings.content_dir / "retrieval.toml")
+    sessions = create_sessions(settings.ledger_dsn)
     (vector,) = llm.embed(settings.embedding_model, [TOPIC])
 
     def ours() -> Any:
         return retrieve(
-            TOPIC, llm=llm, embedding_model=settings.embedding_model, store=store, top_k=voice.retrieval.top_k
-        )
+            TOPIC,
+            llm=llm,
+            embedding_model=settings.embedding_model,
+            store=store,
+            sessions=sessions,
+            settings=retrieval,
+            top_k=voice.retrieval.top_k,
+        ).passages
 
     bare_search = measure(lambda: store.search(TOPIC, vector, voice.retrieval.top_k), 10)
     search = measure(ours, 10)

@@ -13,6 +13,10 @@ from cli.output import CommandError
 NOTE_HEADER = "X-Ghostwriter-Note"
 
 
+class NothingAnswersError(CommandError):
+    """The knowledge has nothing on the topic; a post can be written from what comes nearest."""
+
+
 class ServingClient:
     """Signs in as `user`; every call gives up after `timeout` seconds. All raise CommandError."""
 
@@ -35,9 +39,13 @@ class ServingClient:
             trust_env=False,
         )
 
-    def write(self, topic: str, model: str) -> dict[str, Any]:
-        """Write a post; keys post_id, text, model, prompt_version, sources, seconds, note (on the model's choice)."""
-        answer = self._request("POST", "/api/posts", json={"topic": topic, "model": model})
+    def write(self, topic: str, model: str, *, anyway: bool = False) -> dict[str, Any]:
+        """Write a post; keys post_id, text, model, prompt_version, sources, seconds, note (on the model's choice).
+
+        Raises NothingAnswersError where the knowledge has nothing on the topic, unless `anyway`.
+        """
+        body = {"topic": topic, "model": model} | ({"allow_unsupported": True} if anyway else {})
+        answer = self._request("POST", "/api/posts", json=body)
         return answer.json() | {"note": answer.headers.get(NOTE_HEADER, "")}
 
     def audit(self, post_id: str) -> dict[str, Any]:
@@ -69,6 +77,8 @@ class ServingClient:
             ) from error
         if answer.is_success:
             return answer
+        if answer.status_code == 409 and _read_code(answer) == "nothing_answers":
+            raise NothingAnswersError(self._explain(answer))
         raise CommandError(self._explain(answer))
 
     def _explain(self, answer: httpx.Response) -> str:
@@ -85,3 +95,10 @@ class ServingClient:
         except (ValueError, AttributeError):
             detail = answer.text[:200]
         return f"{detail}" if answer.status_code < 500 else f"Serving failed ({answer.status_code}): {detail}"
+
+
+def _read_code(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from cli.connection import get_connection
-from cli.output import JsonOption, print_json, print_table, show_progress, stdout_console
+from cli.output import CommandError, JsonOption, print_json, print_table, show_progress, stdout_console
+from cli.serving import NothingAnswersError
 
 
 def write(
@@ -19,12 +20,18 @@ def write(
     model: Annotated[
         str, typer.Option("--model", "-m", help="champion, base, challenger or a version number.")
     ] = "champion",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Write although nothing in the knowledge answers the topic.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a post and show its sources."""
     connection = get_connection(ctx)
     with show_progress(f"Writing with the {model} model", quiet=as_json):
-        post = connection.serving.write(topic, model)
+        try:
+            post = connection.serving.write(topic, model, anyway=anyway)
+        except NothingAnswersError as error:
+            raise CommandError(f"{error} --anyway writes from that.") from error
     if post["note"]:
         typer.echo(post["note"], err=True)
     if as_json:

@@ -35,6 +35,7 @@ from shared.lineage import LineageSpool, build_event, dataset_facets
 from shared.llm.fake import FakeLlm
 from shared.registry.fake import FakeRegistry
 from shared.registry.port import ModelRegistry, ModelVersion, RegistryError
+from shared.retrieval_settings import load_retrieval_settings
 from shared.vectors.fake import FakeVectorStore
 from shared.vectors.port import Chunk, EmbeddedChunk
 from shared.voice import load_voice
@@ -132,6 +133,7 @@ def make_world(folder: Path, *, documents: dict[str, tuple[str, str]] | None = N
     (knowledge_dir / "guides").mkdir(parents=True)
     writer = Writer(
         read_voice=partial(load_voice, voice_file),
+        read_retrieval=partial(load_retrieval_settings, folder / "retrieval.toml"),
         llm=llm,
         embedding_model="fake-embedding",
         store=store,

@@ -20,6 +20,24 @@ def embed(chunk: Chunk, direction: int) -> EmbeddedChunk:
     return EmbeddedChunk(chunk, [1.0 if n == direction else 0.01 for n in range(DIMENSIONS)])
 
 
+def check_search(store: VectorStore, first: Chunk, second: Chunk) -> None:
+    """By words and by vector together and alone; the cosine is the true one, whatever the length of the query's."""
+    towards_second = [3.0 * value for value in embed(second, 1).vector]
+    true = 0.01 * 2 + 0.01**2 * (
+        DIMENSIONS - 2
+    )  # of the two chunks' vectors, before they are divided by their norms
+    square = 1 + 0.01**2 * (DIMENSIONS - 1)
+    hits = store.search("wake", towards_second, 5)
+    assert {hit.chunk.id: hit.cosine for hit in hits} == {
+        first.id: pytest.approx(true / square, abs=1e-5),
+        second.id: pytest.approx(1, abs=1e-5),
+    }
+    assert [hit.chunk for hit in store.search("wake", towards_second, 5, alpha=1)] == [second, first]
+    by_words = store.search("wake", towards_second, 5, alpha=0)
+    assert [hit.chunk for hit in by_words] == [first]
+    assert by_words[0].cosine == pytest.approx(true / square, abs=1e-5)
+
+
 def check_contract(store: VectorStore) -> None:
     """The whole contract on an empty store."""
     store.drop_collection()
@@ -41,6 +59,7 @@ def check_contract(store: VectorStore) -> None:
     assert sorted(chunk.id for chunk in store.iterate()) == sorted([first.id, second.id])
     hits = store.search("alias", embed(second, 1).vector, 1)
     assert [hit.chunk for hit in hits] == [second] and math.isfinite(hits[0].score)
+    check_search(store, first, second)
 
     for vector in ([], [0.0] * DIMENSIONS, [math.nan] * DIMENSIONS):
         with pytest.raises(VectorStoreError, match="vector"):

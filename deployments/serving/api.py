@@ -21,6 +21,7 @@ from deployments.serving.errors import (
     BadRequest,
     KnowledgeEmpty,
     NotFound,
+    NothingAnswers,
     ServingError,
     Unavailable,
 )
@@ -36,7 +37,12 @@ _CODES: dict[type[ServingError], int] = {
     BadRequest: 400,
     NotFound: 404,
     KnowledgeEmpty: 409,
+    NothingAnswers: 409,
     Unavailable: 503,
+}
+_ERROR_CODES: dict[type[Exception], str] = {
+    KnowledgeEmpty: "knowledge_empty",
+    NothingAnswers: "nothing_answers",  # `allow_unsupported` writes all the same
 }
 _LEDGER_DOWN = (
     "The ledger (Postgres) can't be reached or refused; see its log (`ghostwriter stack logs postgres`)."
@@ -57,6 +63,7 @@ class PostRequest(BaseModel):
 
     topic: str
     model: str = "champion"
+    allow_unsupported: bool = False  # write although nothing in the knowledge answers the topic
 
 
 class FeedbackRequest(BaseModel):
@@ -98,7 +105,9 @@ def _make_routes(desk: Desk) -> APIRouter:
 
     @router.post("/posts", response_model=None)
     def write_post(request: PostRequest, user: User, stream: bool = False) -> Response | dict[str, Any]:
-        events = desk.writer.write(request.topic, request.model, user)
+        events = desk.writer.write(
+            request.topic, request.model, user, allow_unsupported=request.allow_unsupported
+        )
         if stream:
             # The first event is fetched here, so that an error before it still gets its own status code.
             return StreamingResponse(_stream_lines(next(events), events), media_type="application/x-ndjson")
@@ -171,13 +180,13 @@ def _describe_event(event: Event) -> dict[str, Any]:
             return {"type": "post", **describe_post(event.post)}
 
 
-def _error_answer(status: int, message: str, headers: Any = None) -> JSONResponse:
-    return JSONResponse({"error": {"message": message}}, status, headers)
+def _error_answer(status: int, message: str, headers: Any = None, code: str = "") -> JSONResponse:
+    return JSONResponse({"error": {"message": message} | ({"code": code} if code else {})}, status, headers)
 
 
 def _answer_serving_error(_request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _CODES.items() if isinstance(error, kind)), 500)
-    return _error_answer(status, str(error))
+    return _error_answer(status, str(error), None, _ERROR_CODES.get(type(error), ""))
 
 
 def _answer_http_error(_request: Request, error: Exception) -> JSONResponse:

@@ -16,6 +16,7 @@ from shared.ledger.sessions import create_sessions
 from shared.lineage import LineageSpool
 from shared.llm.openai import OpenAiLlm
 from shared.registry.mlflow import MlflowRegistry
+from shared.retrieval_settings import load_retrieval_settings
 from shared.settings import Settings
 from shared.vectors.weaviate import WeaviateStore
 from shared.voice import load_voice
@@ -38,6 +39,7 @@ def build_desk(settings: Settings) -> Desk:
     sessions = create_sessions(settings.ledger_dsn)
     writer = Writer(
         read_voice=read_voice,
+        read_retrieval=partial(load_retrieval_settings, settings.content_dir / "retrieval.toml"),
         llm=llm,
         embedding_model=settings.embedding_model,
         store=WeaviateStore(

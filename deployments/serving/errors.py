@@ -24,5 +24,9 @@ class KnowledgeEmpty(ServingError):
     """There is nothing to write from yet."""
 
 
+class NothingAnswers(ServingError):
+    """The knowledge holds nothing on this topic; the message names what comes nearest."""
+
+
 class Unavailable(ServingError):
     """A component that this needs is down or refuses."""

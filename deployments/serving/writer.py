@@ -4,9 +4,9 @@ It knows no vendor, no HTTP and no page; everything it uses is handed in.
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol
 from uuid import uuid4
@@ -14,13 +14,14 @@ from uuid import uuid4
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.serving.errors import BadRequest, KnowledgeEmpty, Unavailable
+from deployments.serving.errors import BadRequest, KnowledgeEmpty, NothingAnswers, Unavailable
 from deployments.serving.models import ChosenModel, ModelChooser
 from shared.ledger.models import Post, PostSource
 from shared.llm.port import Llm, LlmError
 from shared.prompt import PROMPT_VERSION, build_messages, choose_decoding
-from shared.retrieval import retrieve
-from shared.vectors.port import ScoredChunk, VectorStore, VectorStoreError
+from shared.retrieval import Passage, Retrieval, retrieve
+from shared.retrieval_settings import RetrievalSettings, RetrievalSettingsError
+from shared.vectors.port import VectorStore, VectorStoreError
 from shared.voice import Voice, VoiceError
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ FILL_KNOWLEDGE = (
     "The knowledge base is empty, so there is nothing to write from. Put documents into content/knowledge/ and press "
     "“Sync now” on the Knowledge page, or run `ghostwriter knowledge sync`; the first ingestion takes about a minute."
 )
+WRITTEN_ANYWAY = (
+    "Nothing in the knowledge answers this topic: this is written from what comes nearest, so check it."
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Sources:
     """What the post will be written with and from; comes first."""
 
     model: ChosenModel
-    chunks: list[ScoredChunk]
+    chunks: tuple[Passage, ...]
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Writer:
         self,
         *,
         read_voice: Callable[[], Voice],
+        read_retrieval: Callable[[], RetrievalSettings],
         llm: Llm,
         embedding_model: str,
         store: VectorStore,
@@ -80,7 +85,8 @@ class Writer:
         sessions: sessionmaker[Session],
         runs: RunLog,
     ) -> None:
-        self._read_voice, self._llm, self._embedding_model = read_voice, llm, embedding_model
+        self._read_voice, self._read_retrieval = read_voice, read_retrieval
+        self._llm, self._embedding_model = llm, embedding_model
         self._store, self._models, self._sessions, self._runs = store, models, sessions, runs
 
     @property
@@ -88,19 +94,40 @@ class Writer:
         """Whether the provider didn't know the champion when a post last asked for it."""
         return self._models.champion_is_lost
 
-    def write(self, topic: str, model: str = "champion", author: str = "admin") -> Iterator[Event]:
-        """Sources, then pieces, then the recorded post. Closing it early records nothing. Raises ServingError."""
+    def write(
+        self,
+        topic: str,
+        model: str = "champion",
+        author: str = "admin",
+        *,
+        allow_unsupported: bool = False,
+    ) -> Iterator[Event]:
+        """Sources, then pieces, then the recorded post. Closing it early records nothing. Raises ServingError.
+
+        A topic that nothing in the knowledge answers raises NothingAnswers; with `allow_unsupported` the post is
+        written from what comes nearest, and its model's note says so.
+        """
         topic = check_topic(topic)
         try:
             voice = self._read_voice()  # as it is now: training reads it afresh too
         except VoiceError as error:
             raise Unavailable(f"The voice can't be used: {error}") from error
+        try:
+            settings = self._read_retrieval()
+        except RetrievalSettingsError as error:
+            raise Unavailable(f"The settings of the search can't be used: {error}") from error
         chosen = self._models.choose(model)
         post_id = str(uuid4())
         started = perf_counter()
         self._runs.start(post_id)
         try:
-            post = yield from self._write(post_id, topic, voice, chosen, author, started)
+            found = self._retrieve(topic, settings, voice.retrieval.top_k)
+            if not found.answered:
+                if not allow_unsupported:
+                    raise NothingAnswers(describe_nearest(found.passages))
+                chosen = replace(chosen, note=" ".join(filter(None, (chosen.note, WRITTEN_ANYWAY))))
+            yield Sources(chosen, found.passages)
+            post = yield from self._write(post_id, topic, voice, chosen, author, started, found.passages)
         except GeneratorExit:
             self._runs.fail(post_id, "interrupted by the reader")
             log.info("post %s: interrupted after %.1f s, nothing recorded", post_id, perf_counter() - started)
@@ -126,17 +153,30 @@ class Writer:
         )  # fmt: skip
         yield Finished(post, chosen)
 
-    def _write(
-        self, post_id: str, topic: str, voice: Voice, chosen: ChosenModel, author: str, started: float
-    ) -> Generator[Event, None, Post]:
-        top_k = voice.retrieval.top_k
-        chunks = retrieve(
-            topic, llm=self._llm, embedding_model=self._embedding_model, store=self._store, top_k=top_k
+    def _retrieve(self, topic: str, settings: RetrievalSettings, top_k: int) -> Retrieval:
+        found = retrieve(
+            topic,
+            llm=self._llm,
+            embedding_model=self._embedding_model,
+            store=self._store,
+            sessions=self._sessions,
+            settings=settings,
+            top_k=top_k,
         )
-        if not chunks:
+        if not found.passages:
             raise KnowledgeEmpty(FILL_KNOWLEDGE)
-        yield Sources(chosen, chunks)
+        return found
 
+    def _write(
+        self,
+        post_id: str,
+        topic: str,
+        voice: Voice,
+        chosen: ChosenModel,
+        author: str,
+        started: float,
+        chunks: Sequence[Passage],
+    ) -> Generator[Event, None, Post]:
         messages = build_messages(voice, topic, [hit.chunk for hit in chunks])
         pieces: list[str] = []
         stream = self._llm.stream_chat(chosen.model_id, messages, choose_decoding(voice))
@@ -183,7 +223,14 @@ def check_topic(topic: str) -> str:
     return topic
 
 
-def _make_source(rank: int, hit: ScoredChunk) -> PostSource:
+def describe_nearest(passages: Sequence[Passage]) -> str:
+    """What a person is told of a topic that nothing answers."""
+    titles = dict.fromkeys(passage.chunk.title for passage in passages)
+    nearest = " and ".join(f"“{title}”" for title in titles)
+    return f"Nothing in the knowledge answers this topic. What comes nearest is {nearest}."
+
+
+def _make_source(rank: int, hit: Passage) -> PostSource:
     chunk = hit.chunk
     return PostSource(
         rank=rank,

@@ -31,13 +31,13 @@ from shared.examples import Example, load_examples
 from shared.ledger.models import FineTuningJob
 from shared.llm.port import Message
 from shared.prompt import PROMPT_VERSION, choose_decoding
-from shared.vectors.port import ScoredChunk
+from shared.vectors.port import Chunk
 from shared.voice import Voice
 
 log = logging.getLogger(__name__)
 
 Outcome = Literal["no_knowledge_base", "nothing_due", "training_set"]
-Retrieve = Callable[[str], Sequence[ScoredChunk]]
+Retrieve = Callable[[str], Sequence[Chunk]]
 Measure = Callable[[Sequence[Sequence[Message]]], Lengths | None]
 """Tokens of conversations and how many the model takes, or None where nobody knows."""
 
@@ -177,12 +177,11 @@ def _pin_contexts(
     started = time.monotonic()
     new: dict[str, list[ContextItem]] = {}
     for number, (digest, topic) in enumerate(missing.items(), 1):
-        hits = retrieve(topic)
-        if not hits:
+        chunks = retrieve(topic)
+        if not chunks:
             raise _NoKnowledgeError(f"the knowledge base has nothing on {topic!r}: is it empty?")
         new[digest] = [
-            ContextItem(hit.chunk.id, hit.chunk.uri, hit.chunk.content_hash, hit.chunk.title, hit.chunk.text)
-            for hit in hits
+            ContextItem(chunk.id, chunk.uri, chunk.content_hash, chunk.title, chunk.text) for chunk in chunks
         ]
         if number % 20 == 0:
             log.info("context for %d of %d examples", number, len(missing))

@@ -23,19 +23,30 @@ log = logging.getLogger(__name__)
 
 
 def prepare(settings: Settings, run: str) -> Prepared:
-    """Examples and knowledge to a frozen training set and a proposal. Raises VoiceError."""
+    """Examples and knowledge to a frozen training set and a proposal. Raises VoiceError and RetrievalSettingsError."""
     from shared.retrieval import retrieve
-    from shared.vectors.port import ScoredChunk
+    from shared.retrieval_settings import load_retrieval_settings
+    from shared.vectors.port import Chunk
 
     voice = composition.load_team_voice(settings)
+    retrieval = load_retrieval_settings(settings.content_dir / "retrieval.toml")
+    sessions = composition.create_ledger(settings)
     llm = composition.create_llm(settings)
     with composition.open_store(settings) as store:
 
-        def find_chunks(topic: str) -> list[ScoredChunk]:
-            top_k = voice.retrieval.top_k
-            return retrieve(
-                topic, llm=llm, embedding_model=settings.embedding_model, store=store, top_k=top_k
+        def find_chunks(topic: str) -> list[Chunk]:
+            found = retrieve(
+                topic,
+                llm=llm,
+                embedding_model=settings.embedding_model,
+                store=store,
+                sessions=sessions,
+                settings=retrieval,
+                top_k=voice.retrieval.top_k,
             )
+            if not found.answered:  # an example teaches the form, whatever it is about
+                log.warning("hardly anything in the knowledge is about %r", topic)
+            return [passage.chunk for passage in found.passages]
 
         prepared = prepare_examples(
             content_dir=settings.content_dir,
@@ -43,7 +54,7 @@ def prepare(settings: Settings, run: str) -> Prepared:
             proposal_file=composition.proposal_file(settings),
             voice=voice,
             model=settings.chat_model,
-            sessions=composition.create_ledger(settings),
+            sessions=sessions,
             retrieve=find_chunks,
             measure=lambda conversations: measure(settings, conversations),
             knows_model=ask_for_models(settings),

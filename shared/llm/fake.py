@@ -8,7 +8,8 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from shared.llm.port import Decoding, Llm, LlmError, Message
+from shared import contracts
+from shared.llm.port import Decoding, Llm, LlmError, LlmRefusedError, Message
 
 _PNG = bytes.fromhex(  # 8 x 8 pixels of one colour
     "89504e470d0a1a0a0000000d49484452000000080000000808020000004b6d29dc0000001449"
@@ -17,11 +18,15 @@ _PNG = bytes.fromhex(  # 8 x 8 pixels of one colour
 
 
 class FakeLlm(Llm):
-    """Answers each chat with `answers[model]` (or an echo of the last message); embeds by hashed words."""
+    """Answers each chat with `answers[model]` (or an echo of the last message); embeds by hashed words.
+
+    A text's logit is the number of words that it shares with the query, less one half.
+    """
 
     def __init__(self, answers: dict[str, str] | None = None, dimensions: int = 64) -> None:
         self.answers = {"fake-chat": "", **(answers or {})}
         self.dimensions = dimensions
+        self.rerank_model = contracts.LOCAL_RERANK_MODEL
         self.chats: list[tuple[str, list[Message]]] = []
 
     def stream_chat(self, model: str, messages: Sequence[Message], decoding: Decoding) -> Iterator[str]:
@@ -35,6 +40,12 @@ class FakeLlm(Llm):
 
     def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         return [self._embed_text(text) for text in texts]
+
+    def rerank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
+        if model != self.rerank_model:
+            raise LlmRefusedError(f"Reranking is not possible: there is no model {model!r}.")
+        wanted = set(query.lower().split())
+        return [len(wanted & set(text.lower().split())) - 0.5 for text in texts]
 
     def draw(self, model: str, prompt: str, *, size: str = "1024x1024") -> bytes:
         return _PNG

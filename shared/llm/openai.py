@@ -4,6 +4,7 @@ It knows nothing of prompts or retrieval.
 """
 
 import base64
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -67,6 +68,14 @@ class OpenAiLlm(Llm):
                 vectors += [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
         return vectors
 
+    def rerank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
+        if not texts:
+            return []
+        body = {"model": model, "query": query, "documents": list(texts), "return_documents": False}
+        with self._explained(), self._reranking(model):
+            answer = self.client.post("/rerank", cast_to=object, body=body)  # the client has no method for it
+            return _read_logits(answer, len(texts))
+
     def draw(self, model: str, prompt: str, *, size: str = "1024x1024") -> bytes:
         from typing import Literal
 
@@ -119,6 +128,20 @@ class OpenAiLlm(Llm):
                 raise
 
     @contextmanager
+    def _reranking(self, model: str) -> Iterator[None]:
+        """Many providers have no such route; they answer as if the address or the method were wrong."""
+        from openai import APIStatusError
+
+        try:
+            yield
+        except APIStatusError as error:
+            if error.status_code not in (404, 405, 501):
+                raise
+            raise LlmRefusedError(
+                f"{self._base_url} can't rerank with the model {model!r}: it answered {error.status_code}."
+            ) from error
+
+    @contextmanager
     def _explained(self) -> Iterator[None]:
         from openai import APIConnectionError, APIStatusError, APITimeoutError, AuthenticationError
 
@@ -139,3 +162,27 @@ class OpenAiLlm(Llm):
 
 def _blames_model(error: "APIStatusError", model: str) -> bool:
     return error.param == "model" or "model" in str(error.code) or model in error.message
+
+
+def _read_logits(answer: Any, count: int) -> list[float]:
+    """In the order of the texts. Our server tells the logit; others tell its sigmoid alone."""
+    try:
+        found = {
+            int(result["index"]): float(result["logit"])
+            if "logit" in result
+            else _invert_sigmoid(float(result["relevance_score"]))
+            for result in answer["results"]
+        }
+        logits = [found[index] for index in range(count)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise LlmError(f"The provider's ranking of {count} texts can't be read: {error!r}.") from error
+    if not all(map(math.isfinite, logits)):
+        raise LlmError("The provider's ranking holds what is no number.")
+    return logits
+
+
+def _invert_sigmoid(score: float) -> float:
+    if not 0 <= score <= 1:  # no sigmoid: some providers tell the logit under this name
+        return score
+    score = min(max(score, 1e-9), 1 - 1e-9)
+    return math.log(score / (1 - score))

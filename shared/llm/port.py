@@ -49,6 +49,13 @@ class Llm(ABC):
         """One unit vector per text, in order. Raises LlmError."""
 
     @abstractmethod
+    def rerank(self, model: str, query: str, texts: Sequence[str]) -> list[float]:
+        """One logit per text, in order: the higher, the likelier the text answers the query; 0 is as likely as not.
+
+        Raises LlmError; LlmRefusedError where the provider can't rerank or has no such model.
+        """
+
+    @abstractmethod
     def draw(self, model: str, prompt: str, *, size: str = "1024x1024") -> bytes:
         """A picture as PNG or JPEG bytes. Raises LlmError."""
 

@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterator, Sequence
 
 from shared.vectors.port import (
+    ALPHA,
     Chunk,
     EmbeddedChunk,
     ScoredChunk,
     VectorStore,
     VectorStoreError,
     check_vectors,
+    compute_cosine,
 )
-
-ALPHA = 0.5  # weight of the vector's score
 
 
 class FakeVectorStore(VectorStore):
@@ -63,15 +63,18 @@ class FakeVectorStore(VectorStore):
         self._maybe_fail()
         yield from [item.chunk for item in (self._chunks or {}).values()]
 
-    def search(self, text: str, vector: Sequence[float], limit: int) -> list[ScoredChunk]:
+    def search(
+        self, text: str, vector: Sequence[float], limit: int, *, alpha: float = ALPHA
+    ) -> list[ScoredChunk]:
         self._maybe_fail()
         words = set(re.findall(r"\w+", text.lower()))
         hits = []
         for item in (self._chunks or {}).values():
             found = set(re.findall(r"\w+", f"{item.chunk.title} {item.chunk.text}".lower()))
             keyword = len(words & found) / len(words) if words else 0.0
-            cosine = sum(a * b for a, b in zip(vector, item.vector, strict=True))
-            hits.append(ScoredChunk(item.chunk, ALPHA * cosine + (1 - ALPHA) * keyword))
+            cosine = compute_cosine(vector, item.vector)
+            if keyword or alpha:  # by words alone, what shares none is no hit
+                hits.append(ScoredChunk(item.chunk, alpha * cosine + (1 - alpha) * keyword, cosine))
         return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
     def close(self) -> None:

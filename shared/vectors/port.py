@@ -4,9 +4,12 @@ It knows no vendor, no embedding model and no document format.
 """
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+ALPHA = 0.6  # weight of the vector in the hybrid search
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,14 @@ class EmbeddedChunk:
 
 @dataclass(frozen=True)
 class ScoredChunk:
-    """A search hit; a higher score is a better one, within one search."""
+    """A search hit; a higher score is a better one, within one search.
+
+    The cosine between the query's vector and the chunk's can be compared between searches with one embedding model.
+    """
 
     chunk: Chunk
     score: float
+    cosine: float = 0.0
 
 
 class VectorStoreError(RuntimeError):
@@ -54,6 +61,14 @@ def check_vectors(chunks: Sequence[EmbeddedChunk]) -> None:
             raise VectorStoreError(f"Chunk {item.chunk.position} of {item.chunk.uri} has no usable vector.")
         if "\0" in item.chunk.text:
             raise VectorStoreError(f"Chunk {item.chunk.position} of {item.chunk.uri} holds a NUL character.")
+
+
+def compute_cosine(first: Sequence[float], second: Sequence[float]) -> float:
+    """The cosine of the angle between two vectors; 0 where one is empty, zero or of another length."""
+    norms = math.hypot(*first) * math.hypot(*second)
+    if not norms or len(first) != len(second):
+        return 0.0
+    return sum(map(operator.mul, first, second)) / norms
 
 
 class VectorStore(ABC):
@@ -92,8 +107,13 @@ class VectorStore(ABC):
         """All chunks, in no order; memory does not grow with their number."""
 
     @abstractmethod
-    def search(self, text: str, vector: Sequence[float], limit: int) -> list[ScoredChunk]:
-        """Hybrid search (BM25 and vector), best first; empty where there is no collection."""
+    def search(
+        self, text: str, vector: Sequence[float], limit: int, *, alpha: float = ALPHA
+    ) -> list[ScoredChunk]:
+        """Hybrid search (BM25 and vector), best first; empty where there is no collection.
+
+        `alpha` is the weight of the vector: 1 searches by it alone, 0 by words alone.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.contracts import CHUNK_ALIAS, CHUNK_COLLECTION
 from shared.vectors.port import (
+    ALPHA,
     Chunk,
     EmbeddedChunk,
     ScoredChunk,
     VectorStore,
     VectorStoreError,
     check_vectors,
+    compute_cosine,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ GROUP = 200  # objects a call
 FIELDS = ("uri", "content_hash", "source", "recipe")  # compared whole, never by word
 NUMBERS = ("position", "page", "start", "end")
 WORDS = ("title", "heading", "text")  # searched by BM25
-ALPHA = 0.6  # weight of the vector in the hybrid search
 Result = TypeVar("Result")
 
 
@@ -145,7 +146,9 @@ class WeaviateStore(VectorStore):
         except _failures() as error:
             raise VectorStoreError(self._explain(error)) from error
 
-    def search(self, text: str, vector: Sequence[float], limit: int) -> list[ScoredChunk]:
+    def search(
+        self, text: str, vector: Sequence[float], limit: int, *, alpha: float = ALPHA
+    ) -> list[ScoredChunk]:
         from weaviate.classes.query import HybridFusion, MetadataQuery
 
         if not self.collection_exists():
@@ -154,14 +157,22 @@ class WeaviateStore(VectorStore):
             lambda client: client.collections.use(self._alias).query.hybrid(
                 query=text,
                 vector=list(vector),
-                alpha=ALPHA,
+                alpha=alpha,
                 fusion_type=HybridFusion.RELATIVE_SCORE,
                 query_properties=["title^2", "heading", "text"],
                 limit=limit,
                 return_metadata=MetadataQuery(score=True),
+                include_vector=True,  # a hybrid search tells no distance
             )
         )
-        return [ScoredChunk(_to_chunk(item), float(item.metadata.score or 0.0)) for item in answer.objects]
+        return [
+            ScoredChunk(
+                _to_chunk(item),
+                float(item.metadata.score or 0.0),
+                compute_cosine(vector, item.vector.get("default", ())),
+            )
+            for item in answer.objects
+        ]
 
     def close(self) -> None:
         connection = self._connection

@@ -212,6 +212,24 @@ def test_bad_topic_and_unknown_model_are_explained(page: Page) -> None:
     expect(page.locator("#gw-chat")).to_contain_text("There is no version 99")
 
 
+def test_a_topic_that_nothing_answers_can_be_written_anyway(page: Page, world: FakeWorld) -> None:
+    settings = world.voice_file.with_name("retrieval.toml")
+    settings.write_text("[rerank]\nleast_relevance = 0.5\n")
+    try:
+        sign_in(page)
+        expect(page.locator("#gw-anyway")).not_to_be_visible()
+        page.locator("#gw-topic").get_by_role("textbox").fill("chocolate cake")
+        page.locator("#gw-write").click()
+        expect(page.locator("#gw-chat")).to_contain_text("Nothing in the knowledge answers this topic")
+        page.locator("#gw-anyway").click()
+        expect(page.locator("#gw-line")).to_contain_text("check it")
+        expect(page.locator(".gw-post-id")).to_be_visible()
+        expect(page.locator("#gw-anyway")).not_to_be_visible()
+        expect(page.locator("#gw-chat")).to_contain_text(TUNED_ANSWER[:60])
+    finally:
+        settings.unlink()
+
+
 def test_stop_records_nothing(page: Page, world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = threading.Event()
 

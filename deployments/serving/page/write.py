@@ -13,7 +13,7 @@ import gradio as gr
 
 from deployments.serving.audit import audit_post
 from deployments.serving.desk import Desk
-from deployments.serving.errors import ServingError
+from deployments.serving.errors import NothingAnswers, ServingError
 from deployments.serving.models import MODEL_CHOICES
 from deployments.serving.page import fragments
 from deployments.serving.page.problems import explained, show_problem
@@ -49,7 +49,7 @@ def build_write_tab(desk: Desk) -> None:
     # The chat is kept here and only shown on the page: what a browser sends back as its chat is never read.
     # It is no gr.Chatbot: that one obeys HTML in a text, also where it is told to leave Markdown alone.
     history: gr.State = gr.State([])
-    post_id, topic_of_post = gr.State(""), gr.State("")
+    post_id, topic_of_post, unanswered = gr.State(""), gr.State(""), gr.State("")
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=360):
             chat = gr.HTML(
@@ -65,6 +65,7 @@ def build_write_tab(desk: Desk) -> None:
                 stop = gr.Button(
                     "Stop", variant="stop", scale=1, min_width=90, visible=False, elem_id="gw-stop"
                 )
+            anyway = gr.Button("Write anyway", size="sm", visible=False, elem_id="gw-anyway")
             gr.Examples(
                 [[item] for item in desk.read_voice().topics.suggested], topic, label="Suggested topics"
             )
@@ -109,12 +110,20 @@ def build_write_tab(desk: Desk) -> None:
         write,
         stop,
         topic,
+        anyway,
+        unanswered,
     ]
 
     def show(*messages: Message) -> dict[Any, Any]:
         return {chat: fragments.show_chat(messages), history: list(messages)}
 
-    def run(asked: str, choice: str, before: list[Message], request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def run(
+        asked: str,
+        choice: str,
+        before: list[Message],
+        request: gr.Request,
+        allow_unsupported: bool = False,
+    ) -> Iterator[dict[Any, Any]]:
         question = ("user", asked.strip()[:MAX_TOPIC_CHARACTERS] or "(no topic)")
         messages = [*before[1 - KEPT_MESSAGES :], question]
         yield {
@@ -124,12 +133,18 @@ def build_write_tab(desk: Desk) -> None:
             actions: gr.update(visible=False), picture: gr.update(visible=False, value=""),
             chain: gr.update(visible=False, open=False), audit: "", topic: "",
             write: gr.update(visible=False), stop: gr.update(visible=True),
+            anyway: gr.update(visible=False), unanswered: "",
         }  # fmt: skip
         buttons = {write: gr.update(visible=True), stop: gr.update(visible=False)}
         hide_line = {line: ""}
         text = ""
         try:
-            for event in desk.writer.write(asked, choice or MODEL_CHOICES[0], request.username or "admin"):
+            for event in desk.writer.write(
+                asked,
+                choice or MODEL_CHOICES[0],
+                request.username or "admin",
+                allow_unsupported=allow_unsupported,
+            ):
                 match event:
                     case Sources():
                         chosen = event.model
@@ -164,6 +179,11 @@ def build_write_tab(desk: Desk) -> None:
                             topic_of_post: post.topic, actions: gr.update(visible=True),
                             chain: gr.update(visible=True), **buttons,
                         }  # fmt: skip
+        except NothingAnswers as error:
+            yield {
+                **show(*messages, _answer(f"Not written. {error}")), **hide_line, **buttons,
+                anyway: gr.update(visible=True), unanswered: asked,
+            }  # fmt: skip
         except ServingError as error:
             yield {**show(*messages, _answer(f"Not written. {error}")), **hide_line, **buttons}
         except Exception:
@@ -172,6 +192,11 @@ def build_write_tab(desk: Desk) -> None:
                 "Not written. Something went wrong that nobody foresaw; the log of serving has the details."
             )
             yield {**show(*messages, _answer(message)), **hide_line, **buttons}
+
+    def run_anyway(
+        asked: str, choice: str, before: list[Message], request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        yield from run(asked, choice, before, request, allow_unsupported=True)
 
     def stopped(messages: list[Message]) -> dict[Any, Any]:
         return {
@@ -209,8 +234,12 @@ def build_write_tab(desk: Desk) -> None:
         [write.click, topic.submit], run, [topic, model, history], shown, concurrency_limit=4, show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip
+    writing_anyway = anyway.click(
+        run_anyway, [unanswered, model, history], shown, concurrency_limit=4, show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
     # Only when the writing has ended: its last update would else come after, and hide what this one says.
-    stop.click(None, cancels=[writing], api_visibility="private").then(
+    stop.click(None, cancels=[writing, writing_anyway], api_visibility="private").then(
         stopped, history, [chat, history, write, stop, line], api_visibility="private"
     )
     up.click(thumb_up, post_id, thanks, api_visibility="private")

@@ -45,6 +45,29 @@ def test_write_says_when_it_is_not_quite_what_was_asked_for(command: Command, sy
         assert "doesn't know the champion" not in command.out
 
 
+def test_write_says_how_to_write_what_nothing_answers(command: Command, system: FakeSystem) -> None:
+    error = {"message": "Nothing answers. What comes nearest is “Assets”.", "code": "nothing_answers"}
+    system.serving.answers["POST", "/api/posts"] = httpx.Response(409, json={"error": error})
+    assert command("write", "cake") == 1
+    assert (
+        command.err.splitlines()[-1]
+        == "error: Nothing answers. What comes nearest is “Assets”. --anyway writes from that."
+    )
+    del system.serving.answers["POST", "/api/posts"]
+    assert command("write", "cake", "--anyway") == 0
+    asked = system.serving.requests[-1][2]
+    assert asked == {"topic": "cake", "model": "champion", "allow_unsupported": True}
+
+
+@pytest.mark.parametrize(
+    "body", [{"error": {"message": "empty", "code": "knowledge_empty"}}, {"error": "x"}, []]
+)
+def test_another_conflict_offers_no_way_round(command: Command, system: FakeSystem, body: object) -> None:
+    system.serving.answers["POST", "/api/posts"] = httpx.Response(409, json=body)
+    assert command("write", "cake") == 1
+    assert "--anyway" not in command.err
+
+
 def test_audit_prints_exactly_the_promised_keys(command: Command) -> None:
     assert command.json("audit", "post", POST_ID) == {
         "post_id": POST_ID,

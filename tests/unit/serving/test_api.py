@@ -138,6 +138,24 @@ def test_empty_knowledge_base_is_a_conflict(tmp_path_factory: pytest.TempPathFac
     answer = client.post("/api/posts", json={"topic": "assets"}, auth=("admin", PASSWORD))
     assert answer.status_code == 409
     assert "empty" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["code"] == "knowledge_empty"
+
+
+@pytest.mark.parametrize("query", ["", "?stream=true"])
+def test_a_topic_that_nothing_answers_is_a_conflict_that_can_be_overruled(
+    world: FakeWorld, client: TestClient, query: str
+) -> None:
+    settings = world.voice_file.with_name("retrieval.toml")
+    settings.write_text("[rerank]\nleast_relevance = 0.5\n")
+    body = {"topic": "chocolate cake", "model": "base"}
+    answer = client.post(f"/api/posts{query}", json=body)
+    assert answer.status_code == 409
+    error = answer.json()["error"]
+    assert error["code"] == "nothing_answers" and "What comes nearest is" in error["message"]
+    answer = client.post(f"/api/posts{query}", json={**body, "allow_unsupported": True})
+    assert answer.status_code == 200
+    note = json.loads(answer.text.splitlines()[0])["note"] if query else answer.headers[NOTE_HEADER]
+    assert "Nothing in the knowledge answers" in note
 
 
 def test_list_audit_and_feedback_of_a_post(world: FakeWorld, client: TestClient) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from deployments.serving.errors import BadRequest, KnowledgeEmpty, Unavailable, UnknownModel
+from deployments.serving.errors import BadRequest, KnowledgeEmpty, NothingAnswers, Unavailable, UnknownModel
 from deployments.serving.writer import MAX_TOPIC_CHARACTERS, Finished, Piece, Sources
 from shared import contracts
 from shared.json_lines import read_rows
@@ -102,6 +102,39 @@ def test_empty_knowledge_base_says_how_to_fill_it(tmp_path: Any) -> None:
         write(world)
     assert not world.llm.chats
     assert count_posts(world) == 0
+
+
+STRICT = "[rerank]\nleast_relevance = 0.5\n"  # the fake's logit is above zero where a word is shared
+
+
+def test_a_topic_that_nothing_answers_is_not_written_and_the_nearest_is_named(world: FakeWorld) -> None:
+    world.voice_file.with_name("retrieval.toml").write_text(STRICT)
+    with pytest.raises(NothingAnswers, match=r"Nothing in the knowledge answers this topic\..*nearest is “"):
+        write(world, "chocolate cake")
+    assert not world.llm.chats
+    assert count_posts(world) == 0
+    assert [event["eventType"] for event in read_events(world)] == ["START", "FAIL"]
+    assert write(world, "asset event").post.sources
+
+
+def test_it_is_written_all_the_same_where_that_is_wanted_and_says_so(world: FakeWorld) -> None:
+    world.voice_file.with_name("retrieval.toml").write_text(STRICT)
+    events = list(world.desk.writer.write("chocolate cake", "base", allow_unsupported=True))
+    first, last = events[0], events[-1]
+    assert isinstance(first, Sources) and isinstance(last, Finished)
+    assert "Nothing in the knowledge answers" in first.model.note
+    assert first.model.note == last.model.note
+    assert all(source.score < 0.5 for source in last.post.sources)
+    supported = list(world.desk.writer.write("asset event", "base", allow_unsupported=True))[-1]
+    assert isinstance(supported, Finished)
+    assert "Nothing" not in supported.model.note
+    assert supported.post.sources[0].score > 0.5
+
+
+def test_settings_of_the_search_that_cannot_be_used_are_named(world: FakeWorld) -> None:
+    world.voice_file.with_name("retrieval.toml").write_text("[rerank]\nmodle = 1\n")
+    with pytest.raises(Unavailable, match="did you mean model"):
+        write(world)
 
 
 def test_interrupted_stream_records_nothing_and_stops_the_model(world: FakeWorld) -> None:

@@ -96,6 +96,17 @@ def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(llm: Llm) -> None
     assert llm.embed(EMBEDDING_MODEL, []) == []
 
 
+def test_texts_are_ranked_by_logits_in_their_own_order(llm: Llm) -> None:
+    texts = ["a cat sleeps", "the capital of france", "of nothing"]
+    assert llm.rerank(contracts.LOCAL_RERANK_MODEL, "capital of france", texts) == [-0.5, 2.5, 0.5]
+    assert llm.rerank(contracts.LOCAL_RERANK_MODEL, "capital of france", []) == []
+
+
+def test_a_model_that_cannot_rerank_is_refused_by_name(llm: Llm) -> None:
+    with pytest.raises(LlmRefusedError, match="no-such-model"):
+        llm.rerank("no-such-model", "query", ["text"])
+
+
 def test_a_picture_is_a_png(llm: Llm) -> None:
     assert llm.draw(contracts.LOCAL_IMAGE_MODEL, "a lantern").startswith(b"\x89PNG")
 
@@ -149,6 +160,51 @@ def quiet_provider() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/v1"
         server.shutdown()
+
+
+def answer_rerank(results: object) -> Iterator[OpenAiLlm]:
+    """A provider whose ranking is this, whatever is asked."""
+
+    class Provider(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            content = json.dumps({"results": results}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Provider) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield OpenAiLlm(f"http://127.0.0.1:{server.server_address[1]}/v1", KEY, max_retries=0)
+        server.shutdown()
+
+
+def test_the_logit_of_a_provider_that_tells_its_sigmoid() -> None:
+    scores = [0.5, 1 / (1 + math.exp(-2)), 0.0, -3.5]
+    results = [{"index": index, "relevance_score": score} for index, score in enumerate(scores)]
+    for llm in answer_rerank(results[::-1]):
+        even, likely, never, bare = llm.rerank("m", "query", ["a", "b", "c", "d"])
+        assert even == 0 and likely == pytest.approx(2) and bare == -3.5
+        assert -25 < never < -15
+
+
+@pytest.mark.parametrize(
+    "results", [None, [{"index": 0, "logit": 1}], [{"index": n, "logit": "x"} for n in range(2)], "odd"]
+)
+def test_a_ranking_that_cannot_be_read_is_an_error_in_words(results: object) -> None:
+    for llm in answer_rerank(results):
+        with pytest.raises(LlmError, match="2 texts can't be read"):
+            llm.rerank("m", "query", ["a", "b"])
+
+
+def test_a_provider_without_reranking_is_refused(quiet_provider: str) -> None:
+    with pytest.raises(LlmRefusedError, match="can't rerank with the model 'lost'"):
+        OpenAiLlm(quiet_provider, KEY, max_retries=0).rerank("lost", "query", ["text"])
 
 
 def test_a_model_that_a_provider_does_not_list_is_known_if_it_writes(quiet_provider: str) -> None:

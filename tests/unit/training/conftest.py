@@ -24,7 +24,7 @@ from deployments.training.tuning.fake import FakeTuning
 from shared.ledger.models import Base, FineTuningJob, KnowledgeVersion
 from shared.ledger.sessions import create_ledger_engine
 from shared.registry.fake import FakeRegistry
-from shared.vectors.port import Chunk, ScoredChunk
+from shared.vectors.port import Chunk
 from shared.voice import Voice
 
 Sessions = sessionmaker[Session]
@@ -85,8 +85,8 @@ def content(tmp_path: Path) -> Path:
     return folder
 
 
-def find_one_chunk(topic: str, text: str = "a fact") -> list[ScoredChunk]:
-    return [ScoredChunk(Chunk("id-1", "knowledge://g/a.md", "h" * 64, 0, "g", "Guide", "", text), 1.0)]
+def find_one_chunk(topic: str, text: str = "a fact") -> list[Chunk]:
+    return [Chunk("id-1", "knowledge://g/a.md", "h" * 64, 0, "g", "Guide", "", text)]
 
 
 Prepare = Callable[..., Prepared]

@@ -23,7 +23,7 @@ from deployments.training.tuning.port import Lengths, TuningJob
 from shared.examples import Example, load_examples
 from shared.ledger.models import TrainingSet
 from shared.prompt import build_messages, choose_decoding
-from shared.vectors.port import ScoredChunk
+from shared.vectors.port import Chunk
 from shared.voice import Voice
 from tests.unit.training.conftest import find_one_chunk, write_example
 
@@ -92,7 +92,7 @@ def test_a_set_is_frozen_and_proposed(
 def test_a_later_knowledge_change_changes_no_set(prepare: Any, knowledge: None) -> None:
     first = prepare()
 
-    def find_something_new(topic: str) -> list[ScoredChunk]:
+    def find_something_new(topic: str) -> list[Chunk]:
         return find_one_chunk(topic, "a newer fact")
 
     assert prepare(retrieve=find_something_new).training_set == first.training_set
