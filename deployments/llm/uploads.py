@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from deployments.llm.durable_files import replace_durably, write_durably
+from deployments.llm.durable_files import replace_durably, sweep_folder, write_durably
 from deployments.llm.records import UnreadableRecordError, read_record
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,10 @@ class FileStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+
+    def sweep(self) -> int:
+        """Takes away what a kill left of uploads and deletions, while there are none; returns how much it was."""
+        return sweep_folder(self._directory)
 
     def add(self, content: BinaryIO, filename: str, purpose: str) -> FileObject:
         """Copies what is left to read, piece by piece, under a new id."""

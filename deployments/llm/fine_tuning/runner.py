@@ -75,8 +75,17 @@ class JobRunner:
                 log.warning("Job %s was running when the server ended; it goes on", job.id)
                 requeue_job(self._store, job.id, "The server was restarted; the job goes on")
             forget_attempt(directory)
+        self._tidy_up()
         self._validator.loop.start()
         self._loop.start()
+
+    def _tidy_up(self) -> None:
+        """What a dead server did not come to do, now that no trainer writes any more and nobody uploads yet."""
+        if swept := self._files.sweep() + self._store.sweep():
+            log.warning("%d leftovers of a server that was killed were removed", swept)
+        for job in self._store.list():
+            if job.ended:
+                drop_trainer_state(self._store.job_dir(job.id))
 
     def wake(self) -> None:
         """Looks at the jobs now rather than at the next tick."""

@@ -15,9 +15,14 @@ from typing import Any, Final
 from uuid import uuid4
 
 from deployments.llm.disk import is_full_disk
-from deployments.llm.durable_files import write_durably
+from deployments.llm.durable_files import sweep_folder, write_durably
 from deployments.llm.fine_tuning.events import append_event, read_events
-from deployments.llm.fine_tuning.folder import ADAPTER_FOLDER, checkpoint_dir, read_checkpoints
+from deployments.llm.fine_tuning.folder import (
+    ADAPTER_FOLDER,
+    checkpoint_dir,
+    checkpoints_dir,
+    read_checkpoints,
+)
 from deployments.llm.fine_tuning.job import Event, Job, Status
 from deployments.llm.fine_tuning.record import JobRecord
 from deployments.llm.records import UnreadableRecordError, read_record
@@ -27,6 +32,7 @@ __all__ = ["JobStore", "append_event", "read_events"]
 log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"ftjob-[0-9a-f]{8,64}")
+_RECORD: Final = "job.json"
 
 
 class JobStore:
@@ -41,7 +47,7 @@ class JobStore:
         self._jobs: dict[str, JobRecord] = {}
         self._unsaved: set[str] = set()
         self.unreadable: dict[str, UnreadableRecordError] = {}
-        for path in sorted(directory.glob("ftjob-*/job.json")):
+        for path in sorted(directory.glob(f"ftjob-*/{_RECORD}")):
             name = path.parent.name
             try:
                 job = read_record(path, JobRecord, name if _ID.fullmatch(name) else "")
@@ -58,15 +64,27 @@ class JobStore:
         with self._lock:
             if job.server.key is not None and (known := self.find_request(job.server.key)):
                 return known
-            directory = self.job_dir(job.id)
+            partial = self._directory / f".{job.id}"
             try:
-                directory.mkdir(parents=True, mode=0o700)
-                append_event(directory, "Created fine-tuning job")
-                self._write(job)
+                partial.mkdir(parents=True, mode=0o700)
+                append_event(partial, "Created fine-tuning job")
+                write_durably(partial / _RECORD, _dump(job))
+                partial.rename(self.job_dir(job.id))
             except BaseException:
-                shutil.rmtree(directory, ignore_errors=True)
+                shutil.rmtree(partial, ignore_errors=True)
                 raise
+            self._jobs[job.id] = job
         return job
+
+    def sweep(self) -> int:
+        """Takes away what a kill left half-written or half-deleted, while no trainer runs; returns how much it was.
+
+        The folder of a job that can't be read stays as it is.
+        """
+        folders = [self.job_dir(job_id) for job_id in self._jobs]
+        return sweep_folder(self._directory) + sum(
+            sweep_folder(folder) + sweep_folder(checkpoints_dir(folder)) for folder in folders
+        )
 
     def find_request(self, key: str) -> JobRecord | None:
         """The job that a request with this Idempotency-Key made, or None.
@@ -194,6 +212,10 @@ class JobStore:
         return self.job_dir(job_id) / ADAPTER_FOLDER
 
     def _write(self, job: JobRecord) -> None:
-        write_durably(self.job_dir(job.id) / "job.json", job.model_dump_json(indent=1).encode())
+        write_durably(self.job_dir(job.id) / _RECORD, _dump(job))
         self._jobs[job.id] = job
         self._unsaved.discard(job.id)
+
+
+def _dump(job: JobRecord) -> bytes:
+    return job.model_dump_json(indent=1).encode()
