@@ -13,7 +13,7 @@ from uuid import uuid4
 log = logging.getLogger(__name__)
 
 _TEMPORARY: Final = re.compile(
-    r"\.((file|ftjob)-[0-9a-f]+(\.deleted)?|step-\d+(\.\w+)?|[a-z]+(\.[a-z]+)*\.([0-9a-f]{8}|partial))"
+    r"\.(((file|ftjob)-[0-9a-f]+|step-\d+)(\.\w+)?|[a-z]+(\.[a-z]+)*\.([0-9a-f]{8}|partial))"
 )
 """The names that files and folders have while they are written or deleted; others' dot-files have none of them."""
 

@@ -43,10 +43,10 @@ class FileStore:
         """Takes away what a kill left of uploads and deletions, while there are none; returns how much it was."""
         return sweep_folder(self._directory)
 
-    def add(self, content: BinaryIO, filename: str, purpose: str) -> FileObject:
-        """Copies what is left to read, piece by piece, under a new id."""
-        file_id = f"file-{uuid4().hex[:24]}"
-        partial = self._directory / f".{file_id}"
+    def add(self, content: BinaryIO, filename: str, purpose: str, file_id: str | None = None) -> FileObject:
+        """Copies what is left to read, piece by piece, under a new id; under one that is given it replaces the file."""
+        file_id = file_id or f"file-{uuid4().hex[:24]}"
+        partial = self._name_temporary(file_id)
         partial.mkdir(parents=True, mode=0o700)
         try:
             with replace_durably(partial / "content") as stream:
@@ -56,6 +56,7 @@ class FileStore:
                 id=file_id, bytes=size, created_at=int(time.time()), filename=filename, purpose=purpose
             )
             write_durably(partial / "file.json", file.model_dump_json().encode())
+            self.discard(file_id)
             partial.rename(self._directory / file_id)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -86,13 +87,18 @@ class FileStore:
 
     def delete(self, file_id: str) -> bool:
         """Removes a file; False when there was none. Raises UnreadableRecordError."""
-        if self.get(file_id) is None:
-            return False
+        return self.get(file_id) is not None and self.discard(file_id)
+
+    def discard(self, file_id: str) -> bool:
+        """Removes a file whose record need not be readable, as it is known what it is; False when there was none."""
         # Renamed first: a kill halfway leaves nothing that looks like a file.
-        gone = self._directory / f".{file_id}.deleted"
+        gone = self._name_temporary(file_id)
         try:
             (self._directory / file_id).rename(gone)
         except FileNotFoundError:  # another request was faster
             return False
         shutil.rmtree(gone)
         return True
+
+    def _name_temporary(self, file_id: str) -> Path:
+        return self._directory / f".{file_id}.{uuid4().hex[:8]}"

@@ -3,6 +3,7 @@
 It knows no process and no status.
 """
 
+import hashlib
 import logging
 import shutil
 import zipfile
@@ -41,25 +42,36 @@ def read_result(directory: Path) -> TrainingResult:
 
 
 def publish_results(job: Job, directory: Path, files: FileStore) -> list[str]:
-    """Ids of the files made: metrics, then the adapter as a zip file. All or none. Raises OSError."""
-    made: list[str] = []
+    """Ids of the files made: metrics, then the adapter as a zip file. All or none. Raises OSError.
+
+    The ids are the job's own: what an attempt before has published is replaced.
+    """
+    metrics_id, adapter_id = ids = _name_results(job)
     try:
         with (directory / METRICS_FILE).open("rb") as table:
-            made.append(files.add(table, f"{job.id}_metrics.csv", _PURPOSE).id)
+            files.add(table, f"{job.id}_metrics.csv", _PURPOSE, metrics_id)
         with TemporaryFile(dir=directory) as archive:
             pack_folder(directory / ADAPTER_FOLDER, archive)
             archive.seek(0)
-            made.append(files.add(archive, f"{job.id}_adapter.zip", _PURPOSE).id)
+            files.add(archive, f"{job.id}_adapter.zip", _PURPOSE, adapter_id)
     except BaseException:
-        withdraw_results(made, files)
+        withdraw_results(job, files)
         raise
-    return made
+    return ids
 
 
-def withdraw_results(file_ids: list[str], files: FileStore) -> None:
-    """Takes them back."""
-    for file_id in file_ids:
-        files.delete(file_id)
+def withdraw_results(job: Job, files: FileStore) -> None:
+    """Takes them back, where there are any; what can't be taken back is logged."""
+    for file_id in _name_results(job):
+        try:
+            files.discard(file_id)
+        except OSError as error:
+            log.error("The file %s stays, though %s has no model: %s", file_id, job.id, error)
+
+
+def _name_results(job: Job) -> list[str]:
+    names = (METRICS_FILE, ADAPTER_FOLDER)
+    return [f"file-{hashlib.sha256(f'{job.id} {name}'.encode()).hexdigest()[:24]}" for name in names]
 
 
 def pack_folder(folder: Path, target: BinaryIO) -> None:

@@ -16,7 +16,7 @@ from deployments.llm.fine_tuning.folder import RESULT_FILE
 from deployments.llm.fine_tuning.job import ATTEMPT_RESUMED, ATTEMPT_STARTED, JobFailure
 from deployments.llm.fine_tuning.lineage import Emit, EventType
 from deployments.llm.fine_tuning.loop import Loop
-from deployments.llm.fine_tuning.outcome import drop_trainer_state
+from deployments.llm.fine_tuning.outcome import drop_trainer_state, withdraw_results
 from deployments.llm.fine_tuning.record import JobRecord
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.fine_tuning.transitions import fail_job, fail_job_by, note_attempt, requeue_job
@@ -84,6 +84,8 @@ class JobRunner:
         if swept := self._files.sweep() + self._store.sweep():
             log.warning("%d leftovers of a server that was killed were removed", swept)
         for job in self._store.list():
+            if job.status != "succeeded":  # else they were published before it could be recorded
+                withdraw_results(job, self._files)
             if job.ended:
                 drop_trainer_state(self._store.job_dir(job.id))
 
