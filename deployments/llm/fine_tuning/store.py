@@ -59,10 +59,11 @@ class JobStore:
                 self._jobs[job.id] = job
 
     def create(self, **fields: Any) -> JobRecord:
-        """A new job, on disk before this returns; where the fields' `server` has a key that a job has, that job."""
+        """A new job, on disk before this returns; where the fields' `server` has a key that a job of the same asker
+        has, that job."""
         job = JobRecord(id=f"ftjob-{uuid4().hex[:24]}", created_at=int(time.time()), **fields)
         with self._lock:
-            if job.server.key is not None and (known := self.find_request(job.server.key)):
+            if job.server.key is not None and (known := self.find_request(job.server.key, job.server.asker)):
                 return known
             partial = self._directory / f".{job.id}"
             try:
@@ -86,16 +87,20 @@ class JobStore:
             sweep_folder(folder) + sweep_folder(checkpoints_dir(folder)) for folder in folders
         )
 
-    def find_request(self, key: str) -> JobRecord | None:
-        """The job that a request with this Idempotency-Key made, or None.
+    def find_request(self, key: str, asker: str | None) -> JobRecord | None:
+        """The job that a request of this asker's with this Idempotency-Key made, or None.
 
-        Raises UnreadableRecordError where it may be one that can't be read.
+        One whose asker is not known counts for everyone. Raises UnreadableRecordError where it may be one that can't be
+        read.
         """
         with self._lock:
-            found = next((job for job in self._jobs.values() if job.server.key == key), None)
-        if found is None:
-            self._check_readable()
-        return found
+            same = [job for job in self._jobs.values() if job.server.key == key]
+        for who in (asker, None):
+            for job in same:
+                if job.server.asker == who:
+                    return job
+        self._check_readable()
+        return None
 
     def get(self, job_id: str) -> JobRecord | None:
         """The job, or None. Raises UnreadableRecordError."""

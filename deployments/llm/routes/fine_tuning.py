@@ -20,6 +20,7 @@ from deployments.llm.fine_tuning.record import Bookkeeping, JobRecord
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.fine_tuning.validation import has_copies
+from deployments.llm.request_notes import NO_KEY, get_notes
 from deployments.llm.routes.job_bodies import JobBody
 from deployments.llm.routes.paging import Page, PageQuery, cut_page
 from deployments.llm.uploads import FileStore
@@ -84,7 +85,8 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
         body: JobBody,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Job:
-        known = idempotency_key and jobs.find_request(idempotency_key)
+        asker = name_asker()
+        known = idempotency_key and jobs.find_request(idempotency_key, asker)
         if not known:
             check(body)
             hyperparameters, method = body.resolve(), body.method_type
@@ -98,7 +100,7 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
                 suffix=body.model_suffix,
                 seed=random.randrange(2**31) if body.chosen_seed is None else body.chosen_seed,
                 metadata=body.metadata or {},
-                server=Bookkeeping(key=idempotency_key, digest=body.digest),
+                server=Bookkeeping(key=idempotency_key, asker=asker, digest=body.digest),
             )
             runner.wake()
         if idempotency_key and known.server.digest != body.digest:
@@ -185,3 +187,9 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
         return cut_page(found, query.limit, query.after)
 
     return router
+
+
+def name_asker() -> str | None:
+    """The name of the API key that the request came with; None on a server without keys."""
+    notes = get_notes()
+    return None if notes is None or notes.key == NO_KEY else notes.key
