@@ -7,6 +7,7 @@ import hashlib
 import logging
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO, Final
@@ -20,7 +21,7 @@ from deployments.llm.fine_tuning.folder import (
     checkpoints_dir,
     read_checkpoints,
 )
-from deployments.llm.fine_tuning.job import Job, TrainingResult
+from deployments.llm.fine_tuning.job import Checkpoint, Job, TrainingResult
 from deployments.llm.records import UnreadableRecordError, read_record
 from deployments.llm.uploads import FileStore
 
@@ -85,16 +86,19 @@ def pack_folder(folder: Path, target: BinaryIO) -> None:
                     shutil.copyfileobj(source, part)
 
 
-def drop_trainer_state(directory: Path) -> None:
-    """Leaves of the checkpoints of a job that has ended what can be served: the optimiser's state is twice its size."""
+def drop_trainer_state(directory: Path, served: Sequence[Checkpoint]) -> None:
+    """Leaves of a job that has ended the checkpoints that are `served`, without the optimiser's state: that is twice an
+    adapter's size."""
+    steps = {checkpoint.step for checkpoint in served}
     try:
         for checkpoint in read_checkpoints(directory):
             folder = checkpoint_dir(directory, checkpoint.step)
-            for path in folder.iterdir() if checkpoint.epoch is not None else ():
+            if checkpoint.step not in steps:
+                shutil.rmtree(folder)
+                continue
+            for path in folder.iterdir():
                 if path.name not in _SERVED:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            if checkpoint.epoch is None:
-                shutil.rmtree(folder)
         for path in checkpoints_dir(directory).glob(".*"):  # a checkpoint that was being written
             shutil.rmtree(path)
     except OSError as error:

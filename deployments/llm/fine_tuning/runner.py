@@ -87,7 +87,7 @@ class JobRunner:
             if job.status != "succeeded":  # else they were published before it could be recorded
                 withdraw_results(job, self._files)
             if job.ended:
-                drop_trainer_state(self._store.job_dir(job.id))
+                drop_trainer_state(self._store.job_dir(job.id), self._store.checkpoints(job.id))
 
     def wake(self) -> None:
         """Looks at the jobs now rather than at the next tick."""
@@ -179,6 +179,6 @@ class JobRunner:
         directory = self._store.job_dir(job.id)
         self._emit(_RUN_ENDS.get(job.status, "ABORT"), attempt.run_id, job)
         if job.ended:
-            drop_trainer_state(directory)
+            drop_trainer_state(directory, self._store.checkpoints(job.id))
         forget_attempt(directory)
         self._attempt = None

@@ -9,9 +9,9 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from deployments.llm.disk import is_full_disk
@@ -23,8 +23,8 @@ from deployments.llm.fine_tuning.folder import (
     checkpoints_dir,
     read_checkpoints,
 )
-from deployments.llm.fine_tuning.job import Event, Job, Status
-from deployments.llm.fine_tuning.record import JobRecord
+from deployments.llm.fine_tuning.job import Checkpoint, Event, Job, Status
+from deployments.llm.fine_tuning.record import Bookkeeping, JobRecord
 from deployments.llm.records import UnreadableRecordError, read_record
 
 __all__ = ["JobStore", "append_event", "read_events"]
@@ -33,6 +33,14 @@ log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"ftjob-[0-9a-f]{8,64}")
 _RECORD: Final = "job.json"
+
+
+class _Model(NamedTuple):
+    """One that can be served; `step` is that of a checkpoint's."""
+
+    job: JobRecord
+    directory: Path
+    step: int | None
 
 
 class JobStore:
@@ -150,6 +158,12 @@ class JobStore:
                 self._unsaved.add(job_id)
             return changed
 
+    def note(self, job_id: str, change: Callable[[Bookkeeping], Mapping[str, Any]]) -> None:
+        """Changes the server's notes on a job that has not ended; whoever else does so at once waits."""
+        with self._lock:
+            server = self._jobs[job_id].server
+            self.change(job_id, server=server.model_copy(update=dict(change(server))))
+
     def save(self) -> None:
         """Writes what a full disk kept from being written; what still can't be is left for the next time."""
         with self._lock:
@@ -166,40 +180,53 @@ class JobStore:
         """The job's events, newest first."""
         return read_events(self.job_dir(job_id))[::-1]
 
+    def checkpoints(self, job_id: str) -> Sequence[Checkpoint]:
+        """Those of the job that can be served, by step: of epochs, and not deleted."""
+        deleted = self._jobs[job_id].server.deleted
+        found = read_checkpoints(self.job_dir(job_id))
+        return [each for each in found if each.epoch is not None and each.step not in deleted]
+
     def fine_tuned_models(self) -> dict[str, Job]:
         """Servable models by id, oldest job first, its checkpoints before its own."""
-        return {model_id: job for model_id, (job, _) in self._find_models().items()}
+        return {model_id: model.job for model_id, model in self._find_models().items()}
 
     def adapters(self) -> dict[str, Path]:
         """Where the adapters of the servable models are."""
-        return {model_id: directory for model_id, (_, directory) in self._find_models().items()}
+        return {model_id: model.directory for model_id, model in self._find_models().items()}
 
     def delete_model(self, model_id: str) -> bool:
-        """Removes the adapter of a fine-tuned model or checkpoint; False when there was none. The job stays."""
-        directory = self.adapters().get(model_id)
-        if directory is None:
+        """Takes away a fine-tuned model or checkpoint; False when there was none. The job stays.
+
+        A checkpoint stays on the disk, unseen, until its job has ended: the job may go on from it, or end with it.
+        """
+        model = self._find_models().get(model_id)
+        if model is None:
             return False
+        if (step := model.step) is not None:
+            with self._lock:
+                job = self._jobs[model.job.id]
+                if step in job.server.deleted:  # another request was faster
+                    return False
+                if not job.ended:
+                    self.note(job.id, lambda notes: {"deleted": [*notes.deleted, step]})
+                    return True
         # Renamed first: a kill halfway leaves nothing that looks like an adapter.
-        gone = directory.with_name(f".{directory.name}.{uuid4().hex[:8]}")
+        gone = model.directory.with_name(f".{model.directory.name}.{uuid4().hex[:8]}")
         try:
-            directory.rename(gone)
+            model.directory.rename(gone)
         except FileNotFoundError:  # another request was faster
             return False
         shutil.rmtree(gone)
         return True
 
-    def _find_models(self) -> dict[str, tuple[JobRecord, Path]]:
-        found: dict[str, tuple[JobRecord, Path]] = {}
+    def _find_models(self) -> dict[str, _Model]:
+        found: dict[str, _Model] = {}
         for job in reversed(self.list()):
-            folder = self.job_dir(job.id)
-            for checkpoint in read_checkpoints(folder):
-                if checkpoint.epoch is not None:
-                    found[job.name_checkpoint(checkpoint.step)] = (
-                        job,
-                        checkpoint_dir(folder, checkpoint.step),
-                    )
+            for checkpoint in self.checkpoints(job.id):
+                directory = checkpoint_dir(self.job_dir(job.id), checkpoint.step)
+                found[job.name_checkpoint(checkpoint.step)] = _Model(job, directory, checkpoint.step)
             if job.fine_tuned_model and self.adapter_dir(job.id).is_dir():
-                found[job.fine_tuned_model] = (job, self.adapter_dir(job.id))
+                found[job.fine_tuned_model] = _Model(job, self.adapter_dir(job.id), None)
         return found
 
     def count_by_status(self) -> dict[str, int]:

@@ -13,7 +13,6 @@ from pydantic import ConfigDict
 from deployments.llm.errors import ApiError, model_not_found
 from deployments.llm.fine_tuning.estimate import estimate_finish
 from deployments.llm.fine_tuning.events import append_event, read_events
-from deployments.llm.fine_tuning.folder import read_checkpoints
 from deployments.llm.fine_tuning.job import CheckpointObject, Event, Job
 from deployments.llm.fine_tuning.outcome import drop_trainer_state
 from deployments.llm.fine_tuning.record import Bookkeeping, JobRecord
@@ -149,7 +148,7 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
         if cancelled is None:
             raise refuse_ended(job_id)
         if before != "running":  # else the runner does it once the trainer has ended
-            drop_trainer_state(jobs.job_dir(job_id))
+            drop_trainer_state(jobs.job_dir(job_id), jobs.checkpoints(job_id))
         return cancelled
 
     @router.post("/{job_id}/pause")
@@ -179,11 +178,7 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
     @router.get("/{job_id}/checkpoints")
     def list_checkpoints(job_id: str, query: Annotated[CheckpointsQuery, Query()]) -> Page[CheckpointObject]:
         job = find(job_id)
-        found = [
-            job.show_checkpoint(checkpoint)
-            for checkpoint in reversed(read_checkpoints(jobs.job_dir(job.id)))
-            if checkpoint.epoch is not None
-        ]
+        found = [job.show_checkpoint(checkpoint) for checkpoint in reversed(jobs.checkpoints(job.id))]
         return cut_page(found, query.limit, query.after)
 
     return router
