@@ -3,9 +3,12 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import pytest
 
 from deployments.llm.keyring import Keyring, add_key
+from deployments.training.proposals import Order
+from deployments.training.tuning.openai import OpenAiTuning
 from tests.unit.llm.conftest import KEY
 from tests.unit.llm.test_job_requests import MODEL, upload
 from tests.unit.llm.test_llm_fine_tuning import ENDLESS, JOBS, stop
@@ -80,3 +83,21 @@ def test_a_job_of_an_open_server_counts_once_it_has_keys(start, path):
     assert order(server, file) == job
     again = start(keyring=Keyring(KEY, path), trainer=ENDLESS) if stop(server) else None
     assert order(again, file) == job
+
+
+def test_training_asks_by_a_key_so_that_a_repeated_request_makes_no_second_job(start, tmp_path):
+    server = start(trainer=ENDLESS)
+
+    def forward(request):
+        target = request.url.raw_path.decode()
+        sent = server.client.request(
+            request.method, target, content=request.read(), headers=dict(request.headers)
+        )
+        return httpx2.Response(sent.status_code, content=sent.content)
+
+    tuning = OpenAiTuning("http://x/v1", KEY, max_retries=0, transport=httpx2.MockTransport(forward))
+    wanted = Order("set-1", MODEL, 2, 1.0, "notes")
+    file = upload(server)
+    first, second = (tuning.create_job(wanted, file, file, wanted.name_request("")).id for _ in range(2))
+    replaced = tuning.create_job(wanted, file, file, wanted.name_request(first))
+    assert first == second != replaced.id
