@@ -19,10 +19,11 @@ from fastapi.responses import Response
 from deployments.llm.admittance import build_check
 from deployments.llm.api_page import describe_api
 from deployments.llm.engines.roles import Engines
-from deployments.llm.errors import answer_refusal, install_error_handlers
+from deployments.llm.errors import answer_abandoned, answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.guards import Floors, guard_engines
+from deployments.llm.half_requests import AnswerHalfRequests
 from deployments.llm.health import health_router
 from deployments.llm.keyring import Keyring
 from deployments.llm.metrics import Metrics
@@ -128,6 +129,7 @@ def create_app(
         check=build_check(keyring, quotas, lambda: running.stopping),
         answer=answer_refusal,
     )
+    app.add_middleware(AnswerHalfRequests, answer=answer_abandoned)
     # The last one is the outermost: it tells of refusals too.
     app.add_middleware(NoteRequests, tell=[log_request, metrics.count_request], running=running.requests)
     install_error_handlers(app)

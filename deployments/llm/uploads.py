@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 from uuid import uuid4
@@ -19,6 +20,7 @@ from deployments.llm.records import UnreadableRecordError, read_record
 log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"file-[0-9a-f]{8,64}")
+_PIECE: Final = 2**20
 
 
 class FileObject(BaseModel):
@@ -43,14 +45,26 @@ class FileStore:
         """Takes away what a kill left of uploads and deletions, while there are none; returns how much it was."""
         return sweep_folder(self._directory)
 
-    def add(self, content: BinaryIO, filename: str, purpose: str, file_id: str | None = None) -> FileObject:
-        """Copies what is left to read, piece by piece, under a new id; under one that is given it replaces the file."""
+    def add(
+        self,
+        content: BinaryIO,
+        filename: str,
+        purpose: str,
+        file_id: str | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> FileObject:
+        """Copies what is left to read, piece by piece, under a new id; under one that is given it replaces the file.
+
+        `check` is called for each piece; where it raises, nothing is kept.
+        """
         file_id = file_id or f"file-{uuid4().hex[:24]}"
         partial = self._name_temporary(file_id)
         partial.mkdir(parents=True, mode=0o700)
         try:
             with replace_durably(partial / "content") as stream:
-                shutil.copyfileobj(content, stream)
+                while piece := content.read(_PIECE):
+                    check()
+                    stream.write(piece)
                 size = stream.tell()
             file = FileObject(
                 id=file_id, bytes=size, created_at=int(time.time()), filename=filename, purpose=purpose
