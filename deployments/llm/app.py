@@ -16,10 +16,11 @@ from fastapi import FastAPI
 from deployments.llm.admittance import build_check, build_rules
 from deployments.llm.api_page import describe_api
 from deployments.llm.engines.roles import Engines
-from deployments.llm.errors import answer_refusal, install_error_handlers
+from deployments.llm.errors import answer_abandoned, answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.guards import guard_engines
+from deployments.llm.half_requests import AnswerHalfRequests
 from deployments.llm.health import health_router
 from deployments.llm.keyring import Keyring
 from deployments.llm.metrics import build_metrics
@@ -117,6 +118,7 @@ def create_app(
         ),
         answer=answer_refusal,
     )
+    app.add_middleware(AnswerHalfRequests, answer=answer_abandoned)
     # The last one is the outermost: it tells of refusals too.
     app.add_middleware(NoteRequests, tell=[log_request, metrics.count_request], running=running.requests)
     install_error_handlers(app)

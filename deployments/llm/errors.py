@@ -115,6 +115,12 @@ def answer_refusal(refusal: Refusal) -> JSONResponse:
     return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
 
+def answer_abandoned(error: Exception) -> JSONResponse:
+    """A request that was abandoned before it was read to its end."""
+    failure = translate(error if isinstance(error, EngineError) else StoppingError(str(error)))
+    return JSONResponse(failure.body, status_code=failure.status, headers=failure.headers)
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Every error leaves in OpenAI's shape, those of the framework included."""
 
