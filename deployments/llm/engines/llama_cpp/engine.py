@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.llm.engines.limits import limit_answer
+from deployments.llm.engines.llama_cpp.answer_check import AnswerCheck
 from deployments.llm.engines.llama_cpp.chat_text import Mixed
 from deployments.llm.engines.llama_cpp.fleet import Fleet
 from deployments.llm.engines.llama_cpp.generation import LlamaGeneration
@@ -161,8 +162,11 @@ class LlamaCppEngine(ChatEngine):
         limit = limit_answer(
             self._limit, len(prompt), request.max_tokens, self._settings.llm_default_max_tokens
         )
-        grammar = self._write_grammar(request.json_schema) if request.json_schema is not None else ""
-        generation = LlamaGeneration(request, prompt, limit, grammar)
+        if request.json_schema is None:
+            generation = LlamaGeneration(request, prompt, limit)
+        else:
+            grammar, check = self._write_grammar(request.json_schema), AnswerCheck(request.json_schema)
+            generation = LlamaGeneration(request, prompt, limit, grammar, check)
         with self._lock:
             if self._closed:
                 raise NotReadyError("The server is stopping.")
