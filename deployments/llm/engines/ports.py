@@ -45,7 +45,7 @@ class UnsupportedError(EngineError):
 
 
 class QueueFullError(EngineError):
-    """Too many generations run or wait. `retry_after`: the seconds after which another try is worth it, where known."""
+    """Too much runs or waits. `retry_after`: the seconds after which another try is worth it, where known."""
 
     retry_after: int | None = None
 
@@ -155,15 +155,16 @@ class ChatEngine(Engine):
 
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
-        """Tokens of a text, without any that a chat template or a sentence's begin adds. Raises NotReadyError."""
+        """Tokens of a text, without any that a chat template or a sentence's begin adds.
+        Raises NotReadyError, and QueueFullError where others have large texts read."""
 
     @abstractmethod
     def detokenize(self, tokens: Tokens) -> str:
-        """Their text. Raises NotReadyError, and ValueError for a token that the model does not have."""
+        """Their text. Raises as `tokenize` does, and ValueError for a token that the model does not have."""
 
     @abstractmethod
     def count_tokens(self, messages: Messages) -> int:
-        """Tokens of a whole example where the assistant spoke last, else of a prompt. Raises NotReadyError."""
+        """Tokens of a whole example where the assistant spoke last, else of a prompt. Raises as `tokenize`."""
 
     @abstractmethod
     def register_adapter(self, model_id: str, directory: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock, patch
@@ -23,7 +24,9 @@ from deployments.llm.engines.llama_cpp.answer_check import AnswerCheck
 from deployments.llm.engines.llama_cpp.engine import build_engine
 from deployments.llm.engines.llama_cpp.fleet import Fleet
 from deployments.llm.engines.llama_cpp.grammar_check import GrammarCheck
+from deployments.llm.engines.llama_cpp.large_texts import LARGE, LargeTexts
 from deployments.llm.engines.llama_cpp.schema import write_grammar
+from deployments.llm.engines.llama_cpp.server import LlamaServer
 from deployments.llm.engines.ports import (
     EngineError,
     GenerationRequest,
@@ -199,6 +202,36 @@ def check_who_went_away_frees_the_queue(folder: Path) -> None:
     last = engine.generate(ask(engine))
     running.cancel()
     assert list(last)[-1].finish_reason
+
+
+def check_a_large_text_keeps_no_small_one_waiting(folder: Path) -> None:
+    engine = start_engine(folder)
+    large = "w00 " * LARGE
+    begun, go_on = threading.Event(), threading.Event()
+    tokenize = LlamaServer.tokenize
+
+    def hold(server, parts):
+        if len(parts[0]) > LARGE:
+            begun.set()
+            assert go_on.wait(30)
+        return tokenize(server, parts)
+
+    with patch.object(LlamaServer, "tokenize", hold), ThreadPoolExecutor() as pool:
+        engine._large_texts = LargeTexts(seconds=0.01)
+        first = pool.submit(engine.tokenize, large)
+        assert begun.wait(30)
+        try:
+            for call in (
+                lambda: engine.tokenize(large),
+                lambda: engine.count_tokens([_say(large)]),
+                lambda: engine.generate(ask(engine, prompt=large)),
+                lambda: engine.detokenize([5] * (LARGE + 1)),
+            ):
+                assert fails(QueueFullError, call)
+            assert len(engine.tokenize("w00 w01")) == 2 and answer(engine, ask(engine))[1].finish_reason
+        finally:
+            go_on.set()
+        assert len(first.result(timeout=60)) >= LARGE
 
 
 def check_adapters_answer_each_for_itself(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from deployments.llm.engines.answer_text import AnswerText
 from deployments.llm.engines.fakes import FakeChatEngine
+from deployments.llm.engines.ports import QueueFullError
 from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
 from shared import contracts
 from tests.unit.llm.conftest import QUICK_TRAINER
@@ -101,6 +102,23 @@ def test_a_file_that_was_damaged_since_fails_the_job_with_its_line(start, tmp_pa
     failed = wait_for(server, server.client.post(JOBS, json=body).json(), "failed", "queued")
     assert (failed["error"]["code"], failed["error"]["param"]) == ("invalid_training_file", "training_file")
     assert "training_file: Line 3" in failed["error"]["message"]
+
+
+def test_a_tokenizer_that_others_keep_busy_fails_no_job(start):
+    engine = FakeChatEngine()
+    count, refusals = engine.count_tokens, [QueueFullError("Other texts are being read.")]
+
+    def count_later(messages):
+        if refusals:
+            raise refusals.pop()
+        return count(messages)
+
+    engine.count_tokens = count_later
+    server = start(engine)
+    job = create(server)
+    create(server)  # which wakes who validates
+    assert wait_for(server, job, "succeeded", "failed")["status"] == "succeeded"
+    assert not refusals
 
 
 def test_a_trainer_that_breaks_fails_the_job(start):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from deployments.llm.api.chat_requests import ChatBody
 from deployments.llm.engines.fakes import FakeChatEngine
-from deployments.llm.engines.ports import GenerationRequest
+from deployments.llm.engines.ports import GenerationRequest, QueueFullError
 from deployments.llm.routes.chat import stream_chunks
 from deployments.llm.uploads import FileStore
 from shared import contracts
@@ -258,6 +258,16 @@ def test_bad_requests_are_answered_in_openais_shape(server, change, status, code
 def test_a_full_queue_is_a_429(start):
     answer = start(FakeChatEngine(max_queue=0)).client.post(CHAT_PATH, json=CHAT)
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
+
+
+def test_a_tokenizer_that_is_busy_with_large_texts_is_a_429(server, monkeypatch):
+    def refuse(_):
+        raise QueueFullError("Other texts are being read; try again in a moment.")
+
+    monkeypatch.setattr(server.engine, "tokenize", refuse)
+    answer = server.client.post("/tokenize", json={"prompt": "one"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
+    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
 
 
 def test_an_unknown_path_is_answered_in_openais_shape(server):

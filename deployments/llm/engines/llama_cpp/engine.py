@@ -18,6 +18,7 @@ from deployments.llm.engines.llama_cpp.chat_text import Mixed
 from deployments.llm.engines.llama_cpp.fleet import Fleet
 from deployments.llm.engines.llama_cpp.generation import LlamaGeneration
 from deployments.llm.engines.llama_cpp.grammar_check import GrammarCheck
+from deployments.llm.engines.llama_cpp.large_texts import LargeTexts
 from deployments.llm.engines.llama_cpp.loading import load_server
 from deployments.llm.engines.llama_cpp.server import ServerOptions
 from deployments.llm.engines.llama_cpp.vocabulary import Vocabulary, choose_threads
@@ -46,6 +47,7 @@ class LlamaCppEngine(ChatEngine):
         self._settings = settings
         self._limit = settings.llm_max_model_len
         self._fleet = Fleet(self._build, self.chat_model, settings.llm_max_models)
+        self._large_texts = LargeTexts()
         self._workers = ThreadPoolExecutor(settings.llm_max_batch, thread_name_prefix="answer")
         self._generations: list[LlamaGeneration] = []  # that run or wait
         self._lock = threading.Lock()
@@ -121,7 +123,7 @@ class LlamaCppEngine(ChatEngine):
         self._check_ready()
         if (unknown := self._vocabulary.find_unknown(tokens)) is not None:
             raise ValueError(f"This model has no token {unknown}.")
-        with self._fleet.borrow(self.chat_model) as (server, _):
+        with self._large_texts.admit(len(tokens)), self._fleet.borrow(self.chat_model) as (server, _):
             return server.detokenize(tokens)
 
     def count_tokens(self, messages: Messages) -> int:
@@ -132,7 +134,8 @@ class LlamaCppEngine(ChatEngine):
         return sum(len(self._encode(parts)) for parts in chat_text.write_example(messages))
 
     def _encode(self, parts: Mixed) -> list[int]:
-        with self._fleet.borrow(self.chat_model) as (server, _):
+        size = sum(len(part) for part in parts if isinstance(part, str))
+        with self._large_texts.admit(size), self._fleet.borrow(self.chat_model) as (server, _):
             return server.tokenize(parts)
 
     def _read(self, prompt: Messages | str | Tokens) -> list[int]:
