@@ -93,7 +93,7 @@ def translate(error: EngineError, prompt: str = "messages") -> ApiError:
     if isinstance(error, UnsupportedError):
         return ApiError(400, str(error), param=error.param, code="unsupported_value")
     if isinstance(error, QueueFullError):
-        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+        headers = _describe_retry(error.retry_after)
         return ApiError(429, str(error), code="rate_limit_exceeded", kind="requests", headers=headers)
     if isinstance(error, RequestTimeoutError):
         # OpenAI's clients would ask the same again, and wait as long for nothing.
@@ -102,8 +102,13 @@ def translate(error: EngineError, prompt: str = "messages") -> ApiError:
     if isinstance(error, StoppingError):
         return ApiError(503, str(error), code="server_stopping", kind="server_error")
     if isinstance(error, NotReadyError):
-        return ApiError(503, str(error), code="model_loading", kind="server_error")
+        headers = _describe_retry(error.retry_after)
+        return ApiError(503, str(error), code="model_loading", kind="server_error", headers=headers)
     return ApiError(500, str(error), code="engine_error", kind="server_error")
+
+
+def _describe_retry(seconds: int | None) -> dict[str, str]:
+    return {"Retry-After": str(seconds)} if seconds else {}
 
 
 def answer_refusal(refusal: Refusal) -> JSONResponse:

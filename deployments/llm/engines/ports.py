@@ -44,13 +44,17 @@ class UnsupportedError(EngineError):
         self.param = param
 
 
-class QueueFullError(EngineError):
-    """Too much runs or waits. `retry_after`: the seconds after which another try is worth it, where known."""
+class _LaterError(EngineError):
+    """`retry_after`: the seconds after which another try is worth it, where known."""
 
     retry_after: int | None = None
 
 
-class NotReadyError(EngineError):
+class QueueFullError(_LaterError):
+    """Too much runs or waits."""
+
+
+class NotReadyError(_LaterError):
     """The models are still loading, or failed to load."""
 
 

@@ -363,6 +363,24 @@ def check_those_that_wait_for_adapters_do_not_wake_each_other(folder: Path) -> N
     fleet.close()
 
 
+def check_a_model_that_finds_no_place_in_time_is_told_to_come_again(folder: Path) -> None:
+    fleet = Fleet(lambda wanted: (Mock(), {}), "base", 1, seconds=0.2)
+    fleet.start()
+    for name in ("a", "b", "c"):
+        fleet.register(name, folder / name)
+    with (
+        fleet.borrow("a"),
+        fleet.borrow("b"),
+    ):  # one answers on the server that is to end, one on its successor
+        error = fails(NotReadyError, lambda: fleet.borrow("c").__enter__())
+        assert "c is not in memory" in str(error) and error.retry_after
+        with fleet.borrow("b"):
+            pass
+    with fleet.borrow("c"):
+        pass
+    fleet.close()
+
+
 def check_closing_ends_those_that_wait(folder: Path) -> None:
     engine = start_engine(folder, llm_max_batch=1)
     generations = [engine.generate(ask(engine, 20, max_tokens=170)) for _ in range(4)]

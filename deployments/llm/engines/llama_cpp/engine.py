@@ -25,6 +25,7 @@ from deployments.llm.engines.llama_cpp.vocabulary import Vocabulary, choose_thre
 from deployments.llm.engines.llama_cpp.weights import prepare_weights
 from deployments.llm.engines.ports import (
     ChatEngine,
+    EngineError,
     GenerationRequest,
     Messages,
     NotReadyError,
@@ -194,6 +195,9 @@ class LlamaCppEngine(ChatEngine):
         try:
             with self._fleet.borrow(generation.request.model) as (server, lora):
                 generation.run(server, lora)
+        except EngineError as error:  # it says what there is to do
+            log.warning("A generation with %s failed: %s", generation.request.model, error)
+            generation.fail(error)
         except Exception as error:
             log.exception("A generation with %s failed", generation.request.model)
             generation.fail(error)
