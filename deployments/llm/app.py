@@ -81,8 +81,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for model_id, adapter in jobs.adapters().items():
-            engines.chat.register_adapter(model_id, adapter)
+        for model_id, tuned in jobs.models().items():
+            engines.chat.register_adapter(model_id, tuned.directory, soon=tuned.final)
         threading.Thread(target=engines.load, name="loader", daemon=True).start()
         runner.start()
         # Each request that an engine works for has a thread; those that only read a file must find one too.
@@ -100,11 +100,13 @@ def create_app(
 
     def list_models() -> Mapping[str, Model]:
         others = (*engines.embedding.models, engines.rerank.rerank_model, contracts.LOCAL_IMAGE_MODEL)
-        tuned = jobs.fine_tuned_models().items()
         return {
             engines.chat.chat_model: Model(started, engines.chat.max_model_len),
             **dict.fromkeys(others, Model(started)),
-            **{model_id: Model(job.created_at, engines.chat.max_model_len) for model_id, job in tuned},
+            **{
+                model_id: Model(tuned.job.created_at, engines.chat.max_model_len)
+                for model_id, tuned in jobs.models().items()
+            },
         }
 
     def delete_model(model_id: str) -> bool:

@@ -171,8 +171,8 @@ class GuardedChat(_Guard, ChatEngine):
     def count_tokens(self, messages: Messages) -> int:
         return self._engine.count_tokens(messages)
 
-    def register_adapter(self, model_id: str, directory: Path) -> None:
-        self._engine.register_adapter(model_id, directory)
+    def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
+        self._engine.register_adapter(model_id, directory, soon=soon)
 
     def forget_adapter(self, model_id: str) -> None:
         self._engine.forget_adapter(model_id)

@@ -117,6 +117,7 @@ class FakeChatEngine(_Loading, ChatEngine):
         self._context, self._max_queue, self._gate = context, max_queue, gate
         self._vocabulary: list[str] = []
         self._adapters: dict[str, Path] = {}
+        self.wanted_soon: dict[str, bool] = {}
         self.requests: list[GenerationRequest] = []
         self.generations: list[FakeGeneration] = []
 
@@ -142,8 +143,9 @@ class FakeChatEngine(_Loading, ChatEngine):
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(self.tokenize(message["content"])) for message in messages)
 
-    def register_adapter(self, model_id: str, directory: Path) -> None:
+    def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
         self._adapters[model_id] = directory
+        self.wanted_soon[model_id] = soon
 
     def forget_adapter(self, model_id: str) -> None:
         self._adapters.pop(model_id, None)

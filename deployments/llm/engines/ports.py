@@ -171,9 +171,10 @@ class ChatEngine(Engine):
         """Tokens of a whole example where the assistant spoke last, else of a prompt. Raises as `tokenize`."""
 
     @abstractmethod
-    def register_adapter(self, model_id: str, directory: Path) -> None:
+    def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
         """Makes a fine-tuned model known: a folder as peft writes it. It may be loaded at once or when first asked for;
-        requests that run go on. Raises nothing: an adapter that does not fit fails its requests in words."""
+        without `soon` it is not loaded before that, and displaces nothing. Requests that run go on. Raises nothing: an
+        adapter that does not fit fails its requests in words."""
 
     @abstractmethod
     def forget_adapter(self, model_id: str) -> None:

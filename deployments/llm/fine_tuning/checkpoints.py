@@ -39,7 +39,8 @@ class CheckpointWatch:
             self._known.add(checkpoint.step)
             if checkpoint.epoch is not None:
                 name = self._job.name_checkpoint(checkpoint.step)
-                self._engine.register_adapter(name, checkpoint_dir(self._directory, checkpoint.step))
+                directory = checkpoint_dir(self._directory, checkpoint.step)
+                self._engine.register_adapter(name, directory, soon=False)
                 append_event(
                     self._directory, f"Checkpoint created at step {checkpoint.step} with name: {name}"
                 )

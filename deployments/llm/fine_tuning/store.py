@@ -11,14 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from deployments.llm.disk import is_full_disk
 from deployments.llm.durable_files import write_durably
 from deployments.llm.fine_tuning.events import append_event, read_events
 from deployments.llm.fine_tuning.folder import ADAPTER_FOLDER, checkpoint_dir, read_checkpoints
-from deployments.llm.fine_tuning.job import Event, Job, Status
+from deployments.llm.fine_tuning.job import Event, Status
 from deployments.llm.fine_tuning.record import JobRecord
 from deployments.llm.records import UnreadableRecordError, read_record
 
@@ -27,6 +27,14 @@ __all__ = ["JobStore", "append_event", "read_events"]
 log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"ftjob-[0-9a-f]{8,64}")
+
+
+class TunedModel(NamedTuple):
+    """A fine-tuned model: the job that made it, and where its adapter is. `final`: the job's own, no checkpoint."""
+
+    job: JobRecord
+    directory: Path
+    final: bool
 
 
 class JobStore:
@@ -143,19 +151,25 @@ class JobStore:
         """The job's events, newest first."""
         return read_events(self.job_dir(job_id))[::-1]
 
-    def fine_tuned_models(self) -> dict[str, Job]:
-        """Servable models by id, oldest job first, its checkpoints before its own."""
-        return {model_id: job for model_id, (job, _) in self._find_models().items()}
-
-    def adapters(self) -> dict[str, Path]:
-        """Where the adapters of the servable models are."""
-        return {model_id: directory for model_id, (_, directory) in self._find_models().items()}
+    def models(self) -> dict[str, TunedModel]:
+        """The fine-tuned models by id, oldest job first, its checkpoints before its own."""
+        found: dict[str, TunedModel] = {}
+        for job in reversed(self.list()):
+            folder = self.job_dir(job.id)
+            for checkpoint in read_checkpoints(folder):
+                if checkpoint.epoch is not None:
+                    directory = checkpoint_dir(folder, checkpoint.step)
+                    found[job.name_checkpoint(checkpoint.step)] = TunedModel(job, directory, final=False)
+            if job.fine_tuned_model and self.adapter_dir(job.id).is_dir():
+                found[job.fine_tuned_model] = TunedModel(job, self.adapter_dir(job.id), final=True)
+        return found
 
     def delete_model(self, model_id: str) -> bool:
         """Removes the adapter of a fine-tuned model or checkpoint; False when there was none. The job stays."""
-        directory = self.adapters().get(model_id)
-        if directory is None:
+        model = self.models().get(model_id)
+        if model is None:
             return False
+        directory = model.directory
         # Renamed first: a kill halfway leaves nothing that looks like an adapter.
         gone = directory.with_name(f".{directory.name}.{uuid4().hex[:8]}")
         try:
@@ -164,20 +178,6 @@ class JobStore:
             return False
         shutil.rmtree(gone)
         return True
-
-    def _find_models(self) -> dict[str, tuple[JobRecord, Path]]:
-        found: dict[str, tuple[JobRecord, Path]] = {}
-        for job in reversed(self.list()):
-            folder = self.job_dir(job.id)
-            for checkpoint in read_checkpoints(folder):
-                if checkpoint.epoch is not None:
-                    found[job.name_checkpoint(checkpoint.step)] = (
-                        job,
-                        checkpoint_dir(folder, checkpoint.step),
-                    )
-            if job.fine_tuned_model and self.adapter_dir(job.id).is_dir():
-                found[job.fine_tuned_model] = (job, self.adapter_dir(job.id))
-        return found
 
     def count_by_status(self) -> dict[str, int]:
         """How many jobs there are in each status."""

@@ -61,6 +61,13 @@ def check_a_fine_tuned_model_answers_until_it_is_forgotten(subject: Subject) -> 
     assert fails(UnknownModelError, lambda: engine.generate(ask(engine, model=model)))
 
 
+def check_a_model_that_is_not_wanted_soon_answers_when_it_is_asked(subject: Subject) -> None:
+    engine, model = subject.engine, "ft:later"
+    engine.register_adapter(model, subject.adapter, soon=False)
+    assert model in engine.adapters and answer(engine, ask(engine, model=model))[1].finish_reason
+    engine.forget_adapter(model)
+
+
 def check_what_does_not_fit_the_context_is_refused(subject: Subject) -> None:
     engine = subject.engine
     for words, wanted in ((CONTEXT, None), (CONTEXT + 5, 1), (150, 51)):

@@ -363,6 +363,40 @@ def check_those_that_wait_for_adapters_do_not_wake_each_other(folder: Path) -> N
     fleet.close()
 
 
+def check_what_nobody_asked_for_yet_takes_nobodys_place(folder: Path) -> None:
+    built: list[list[str]] = []
+
+    def build(wanted):
+        built.append(list(wanted))
+        return Mock(), {}
+
+    def use(*names):
+        for name in names:
+            with fleet.borrow(name):
+                pass
+
+    fleet = Fleet(build, "base", 2)
+    fleet.register("early", folder / "early", soon=False)
+    fleet.start()
+    fleet.register("champion", folder / "champion")
+    use("champion")
+    for step in range(3):
+        fleet.register(f"step-{step}", folder / str(step), soon=False)
+    fleet.register("challenger", folder / "challenger")
+    use("challenger", "champion")
+    assert set().union(*map(set, built)) == {"champion", "challenger"}
+    use("step-0")
+    assert built[-1] == ["champion", "step-0"], "it goes before what is used"
+    use("challenger", "champion", "challenger")
+    assert "champion" in built[-1]
+    fleet.forget("step-0")
+    fleet.register("step-0", folder / "0", soon=False)
+    fleet.register("final", folder / "final")
+    use("final")
+    assert built[-1] == ["challenger", "final"]
+    fleet.close()
+
+
 def check_a_model_that_finds_no_place_in_time_is_told_to_come_again(folder: Path) -> None:
     fleet = Fleet(lambda wanted: (Mock(), {}), "base", 1, seconds=0.2)
     fleet.start()

@@ -201,8 +201,8 @@ def test_a_stop_of_the_server_ends_the_trainer_and_the_job_runs_again(start):
 
 def test_a_job_cancelled_as_it_ends_leaves_no_model(start):
     class CancellingEngine(FakeChatEngine):
-        def register_adapter(self, model_id, directory):
-            super().register_adapter(model_id, directory)
+        def register_adapter(self, model_id, directory, **wishes):
+            super().register_adapter(model_id, directory, **wishes)
             (job,) = server.jobs.list()
             server.client.post(f"{JOBS}/{job.id}/cancel")
 

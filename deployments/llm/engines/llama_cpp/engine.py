@@ -101,8 +101,8 @@ class LlamaCppEngine(ChatEngine):
             raise NotReadyError("The chat model is still loading; try again in a moment.")
 
     # --- fine-tuned models ---
-    def register_adapter(self, model_id: str, directory: Path) -> None:
-        self._fleet.register(model_id, directory)
+    def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
+        self._fleet.register(model_id, directory, soon=soon)
 
     def forget_adapter(self, model_id: str) -> None:
         self._fleet.forget(model_id)

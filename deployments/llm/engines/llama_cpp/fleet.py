@@ -39,7 +39,8 @@ class Fleet:
 
     def __init__(self, build: Build, base: str, max_adapters: int, *, seconds: float = _SWAP_SECONDS) -> None:
         self._build, self._base, self._max, self._seconds = build, base, max_adapters, seconds
-        self._known: OrderedDict[str, Path] = OrderedDict()  # most recently used or registered last
+        self._known: OrderedDict[str, Path] = OrderedDict()  # most recently used, or registered to be, last
+        self._unasked: set[str] = set()  # registered for later: not loaded before somebody asks
         self._awaited: list[str] = []  # once for each that waits, in the order they came
         self._failed: dict[str, tuple[Path, str]] = {}
         self._current: _Lease | None = None
@@ -56,11 +57,13 @@ class Fleet:
         self._thread = threading.Thread(target=self._renew_forever, name="adapters", daemon=True)
         self._thread.start()
 
-    def register(self, model_id: str, directory: Path) -> None:
-        """Makes an adapter known; once a server runs, it is loaded in the background."""
+    def register(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
+        """Makes an adapter known. Once a server runs, it is loaded in the background; without `soon` only when it is
+        asked for, and whatever was used or registered for soon goes before it."""
         with self._changed:
             self._known[model_id] = directory
-            self._known.move_to_end(model_id)
+            self._known.move_to_end(model_id, last=soon)
+            (self._unasked.discard if soon else self._unasked.add)(model_id)
             self._failed.pop(model_id, None)
             self._changed.notify_all()
 
@@ -68,6 +71,7 @@ class Fleet:
         """Takes an adapter away."""
         with self._changed:
             self._known.pop(model_id, None)
+            self._unasked.discard(model_id)
             self._failed.pop(model_id, None)
             self._changed.notify_all()
 
@@ -90,6 +94,7 @@ class Fleet:
         EngineError where the adapter can't be loaded.
         """
         with self._changed:
+            self._unasked.discard(model_id)
             self._awaited.append(model_id)
             self._changed.notify_all()
             try:
@@ -140,7 +145,7 @@ class Fleet:
     def _choose(self) -> dict[str, Path]:
         """What somebody waits for, who came first before all, then what was used last."""
         awaited = [name for name in dict.fromkeys(self._awaited) if name in self._known]
-        others = [name for name in self._known if name not in awaited]
+        others = [name for name in self._known if name not in awaited and name not in self._unasked]
         fit = [name for name in (*others, *reversed(awaited)) if name not in self._failed]
         return {name: self._known[name] for name in fit[-self._max :]}
 

@@ -98,7 +98,7 @@ class TorchChatEngine(ChatEngine, ScoringEngine):
             self._decoder.close()
 
     # --- fine-tuned models ---
-    def register_adapter(self, model_id: str, directory: Path) -> None:
+    def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
         self._models.register(model_id, directory)
 
     def forget_adapter(self, model_id: str) -> None:
