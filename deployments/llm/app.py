@@ -6,8 +6,7 @@ It knows no torch and reads no environment.
 import asyncio
 import logging
 import threading
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from fastapi.responses import Response
 from deployments.llm.admittance import build_check
 from deployments.llm.api_page import describe_api
 from deployments.llm.engines.roles import Engines
+from deployments.llm.engines.weights import name_base
 from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
@@ -35,15 +35,15 @@ from deployments.llm.routes.embeddings import embeddings_router
 from deployments.llm.routes.files import files_router
 from deployments.llm.routes.fine_tuning import fine_tuning_router
 from deployments.llm.routes.images import images_router
-from deployments.llm.routes.models import Model, models_router
+from deployments.llm.routes.models import models_router
 from deployments.llm.routes.rerank import rerank_router
 from deployments.llm.routes.responses import responses_router
 from deployments.llm.routes.tokenize import tokenize_router
+from deployments.llm.served_models import ServedModels
 from deployments.llm.server import Running
 from deployments.llm.settings import LlmSettings
 from deployments.llm.uploads import FileStore
 from deployments.llm.work import Floor
-from shared import contracts
 from shared.admission import Admission, Rule
 
 log = logging.getLogger(__name__)
@@ -72,17 +72,16 @@ def create_app(
     `keyring` is for installations with several keys, `running` for whoever stops the server, and `state` is the folder
     in which is kept what outlives a restart.
     """
-    started = int(time.time())
     keyring, running = keyring or Keyring(api_key), running or Running()
     quotas = Quotas(state / "usage.json" if state else None)
     floors = build_floors(settings)
     metrics = build_metrics(floors, running, jobs)
     engines = guard_engines(engines, floors, metrics)
+    models = ServedModels(engines, jobs, name_base(settings.llm_base_model))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for model_id, tuned in jobs.models().items():
-            engines.chat.register_adapter(model_id, tuned.directory, soon=tuned.final)
+        models.register()
         threading.Thread(target=engines.load, name="loader", daemon=True).start()
         runner.start()
         # Each request that an engine works for has a thread; those that only read a file must find one too.
@@ -97,23 +96,6 @@ def create_app(
             upkeep.cancel()
             quotas.save()
             engines.close()
-
-    def list_models() -> Mapping[str, Model]:
-        others = (*engines.embedding.models, engines.rerank.rerank_model, contracts.LOCAL_IMAGE_MODEL)
-        return {
-            engines.chat.chat_model: Model(started, engines.chat.max_model_len),
-            **dict.fromkeys(others, Model(started)),
-            **{
-                model_id: Model(tuned.job.created_at, engines.chat.max_model_len)
-                for model_id, tuned in jobs.models().items()
-            },
-        }
-
-    def delete_model(model_id: str) -> bool:
-        deleted = jobs.delete_model(model_id)
-        if deleted:
-            engines.chat.forget_adapter(model_id)
-        return deleted
 
     app = FastAPI(
         title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None
@@ -132,11 +114,11 @@ def create_app(
     )
     # The last one is the outermost: it tells of refusals too.
     app.add_middleware(NoteRequests, tell=[log_request, metrics.count_request], running=running.requests)
-    install_error_handlers(app)
+    install_error_handlers(app, models.explain_absence)
     for router in (
-        models_router(list_models, delete_model),
+        models_router(models.list, models.delete),
         chat_router(engines.chat),
-        completions_router(engines.chat, engines.scoring, list_models),
+        completions_router(engines.chat, engines.scoring, models.list),
         responses_router(engines.chat),
         embeddings_router(engines.embedding),
         images_router(),
@@ -144,7 +126,7 @@ def create_app(
         fine_tuning_router(jobs, files, runner, engines.chat.chat_model),
     ):
         app.include_router(router, prefix="/v1")
-    app.include_router(tokenize_router(engines.chat, list_models))
+    app.include_router(tokenize_router(engines.chat, models.list))
     # vLLM's clients ask without a version, Cohere's for the second.
     for prefix in ("/v1", "", "/v2"):
         app.include_router(rerank_router(engines.rerank), prefix=prefix)

@@ -4,7 +4,7 @@ It knows no route.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -79,9 +80,10 @@ class CodedRefusal(Refusal):
         self.code, self.kind = code, kind
 
 
-def model_not_found(model: str) -> ApiError:
-    """No such model here."""
-    return ApiError(404, f"The model '{model}' does not exist.", param="model", code="model_not_found")
+def model_not_found(model: str, reason: str | None = None) -> ApiError:
+    """No such model here, or none that can be served, for a reason in words."""
+    message = reason or f"The model '{model}' does not exist."
+    return ApiError(404, message, param="model", code="model_not_found")
 
 
 def translate(error: EngineError, prompt: str = "messages") -> ApiError:
@@ -120,8 +122,11 @@ def answer_refusal(refusal: Refusal) -> JSONResponse:
     return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Every error leaves in OpenAI's shape, those of the framework included."""
+def install_error_handlers(app: FastAPI, explain_absence: Callable[[str], str | None]) -> None:
+    """Every error leaves in OpenAI's shape, those of the framework included.
+
+    `explain_absence` says why a model that there is can't be served, and blocks.
+    """
 
     @app.exception_handler(ApiError)
     async def answer_api_error(_: Request, error: ApiError) -> JSONResponse:
@@ -130,6 +135,11 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(EngineError)
     async def answer_engine_error(request: Request, error: EngineError) -> JSONResponse:
         return await answer_api_error(request, translate(error))
+
+    @app.exception_handler(UnknownModelError)
+    async def answer_unknown_model(request: Request, error: UnknownModelError) -> JSONResponse:
+        reason = await run_in_threadpool(explain_absence, str(error))
+        return await answer_api_error(request, model_not_found(str(error), reason))
 
     @app.exception_handler(OSError)
     async def answer_full_disk(request: Request, error: OSError) -> JSONResponse:

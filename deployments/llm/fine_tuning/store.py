@@ -17,7 +17,7 @@ from uuid import uuid4
 from deployments.llm.disk import is_full_disk
 from deployments.llm.durable_files import write_durably
 from deployments.llm.fine_tuning.events import append_event, read_events
-from deployments.llm.fine_tuning.folder import ADAPTER_FOLDER, checkpoint_dir, read_checkpoints
+from deployments.llm.fine_tuning.folder import ADAPTER_FOLDER, checkpoint_dir, read_base, read_checkpoints
 from deployments.llm.fine_tuning.job import Event, Status
 from deployments.llm.fine_tuning.record import JobRecord
 from deployments.llm.records import UnreadableRecordError, read_record
@@ -35,6 +35,11 @@ class TunedModel(NamedTuple):
     job: JobRecord
     directory: Path
     final: bool
+
+    @property
+    def base(self) -> str:
+        """The name of the base model that it was tuned on; empty where it isn't known."""
+        return read_base(self.directory)
 
 
 class JobStore:
