@@ -22,7 +22,7 @@ from deployments.llm.engines.weights import name_base
 from deployments.llm.errors import answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
-from deployments.llm.guards import Floors, guard_engines
+from deployments.llm.guards.guarded import Floors, guard_engines
 from deployments.llm.health import health_router
 from deployments.llm.keyring import Keyring
 from deployments.llm.metrics import Metrics

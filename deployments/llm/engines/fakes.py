@@ -53,6 +53,10 @@ class FakeGeneration(Generation):
         self._logprobs = logprobs
         self.cancelled = threading.Event()
 
+    @property
+    def prompt_tokens(self) -> int:
+        return self._prompt_tokens
+
     def __iter__(self) -> Iterator[Piece]:
         finish: FinishReason = "stop" if len(self._words) <= self._limit else "length"
         words = self._words[: self._limit]

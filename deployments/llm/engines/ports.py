@@ -119,6 +119,11 @@ class Piece:
 class Generation(ABC):
     """A running generation: iterate it once in any thread, cancel it from any other."""
 
+    @property
+    @abstractmethod
+    def prompt_tokens(self) -> int:
+        """Tokens of its prompt, known from the start."""
+
     @abstractmethod
     def __iter__(self) -> Iterator[Piece]: ...
 

@@ -80,6 +80,8 @@ def check_what_does_not_fit_the_context_is_refused(subject: Subject) -> None:
 
 def check_tokens_are_counted_before_they_are_used(subject: Subject) -> None:
     engine, request = subject.engine, ask(subject.engine, 12, max_tokens=1)
+    running = engine.generate(request)
+    assert running.prompt_tokens == 12 and list(running)[-1].usage == Usage(12, 1)
     assert engine.max_model_len == CONTEXT
     assert engine.count_tokens(request.prompt) == 12
     assert engine.count_tokens([*request.prompt, {"role": "assistant", "content": " ".join(WORDS[:5])}]) == 17

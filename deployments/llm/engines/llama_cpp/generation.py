@@ -45,6 +45,10 @@ class LlamaGeneration(QueuedGeneration):
         self._untold: list[TokenLogprob] = []
         self._unused = frozenset(prompt) if watches_tokens(request) else frozenset[int]()
 
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt)
+
     def run(self, server: "LlamaServer", lora: Sequence[Mapping[str, float]]) -> None:
         """Generates on the server to the end. Raises EngineError."""
         while not self.ended.is_set():
