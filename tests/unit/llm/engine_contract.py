@@ -18,6 +18,7 @@ from deployments.llm.engines.ports import (
     RerankEngine,
     ScoringEngine,
     UnknownModelError,
+    UnsupportedError,
     Usage,
 )
 
@@ -156,6 +157,17 @@ def check_a_text_or_its_tokens_may_be_continued(subject: Subject) -> None:
         request = GenerationRequest(engine.chat_model, prompt, max_tokens=3, temperature=0.0)
         assert answer(engine, request)[1].usage == Usage(12, 3)
     assert fails(ValueError, lambda: engine.detokenize([10**6]))
+
+
+def check_what_a_prompt_cannot_be_is_refused_by_its_parameter(subject: Subject) -> None:
+    engine = subject.engine
+    for wishes, param in (
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": [10**6]}, "prompt"),
+        ({"logit_bias": {10**6: 1.0}}, "logit_bias"),
+    ):
+        error = fails(UnsupportedError, lambda w=wishes: engine.generate(ask(engine, **w)))
+        assert error.param == param
 
 
 def check_logprobs_cover_every_token(subject: Subject) -> None:

@@ -23,6 +23,7 @@ from deployments.llm.engines.llama_cpp.loading import load_server
 from deployments.llm.engines.llama_cpp.server import ServerOptions
 from deployments.llm.engines.llama_cpp.vocabulary import Vocabulary, choose_threads
 from deployments.llm.engines.llama_cpp.weights import prepare_weights
+from deployments.llm.engines.loading import LoadingEngine
 from deployments.llm.engines.ports import (
     ChatEngine,
     EngineError,
@@ -32,18 +33,19 @@ from deployments.llm.engines.ports import (
     QueueFullError,
     Tokens,
     UnknownModelError,
-    UnsupportedError,
 )
+from deployments.llm.engines.token_numbers import check_request, check_tokens
 from deployments.llm.settings import LlmSettings
 from shared import contracts
 
 log = logging.getLogger(__name__)
 
 
-class LlamaCppEngine(ChatEngine):
+class LlamaCppEngine(LoadingEngine, ChatEngine):
     """As many answers run at once as there are slots; the others wait in the order they came."""
 
     def __init__(self, settings: LlmSettings) -> None:
+        super().__init__()
         self.chat_model = contracts.LOCAL_CHAT_MODEL
         self._settings = settings
         self._limit = settings.llm_max_model_len
@@ -52,53 +54,32 @@ class LlamaCppEngine(ChatEngine):
         self._workers = ThreadPoolExecutor(settings.llm_max_batch, thread_name_prefix="answer")
         self._generations: list[LlamaGeneration] = []  # that run or wait
         self._lock = threading.Lock()
-        self._loaded = self._closed = False
-        self._failure: str | None = None
         self._weights = Path()
         self._vocabulary: Any = None
         self._grammars: Any = None
 
     # --- loading ---
-    def load(self) -> None:
-        try:
-            started = time.monotonic()
-            if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
-                log.warning("OMP_WAIT_POLICY=passive makes llama.cpp slower on an idle machine: unset it")
-            self._weights = prepare_weights(self._settings)
-            self._vocabulary = Vocabulary(self._weights)
-            self._limit = min(self._limit, self._vocabulary.context)
-            self._grammars = GrammarCheck(self._vocabulary.impossible_in_json)
-            self._fleet.start()
-            self._loaded = True
-            log.info(
-                "llama.cpp: %s loaded in %.1f s; %d answers at once of %d tokens",
-                self._weights.name,
-                time.monotonic() - started,
-                self._settings.llm_max_batch,
-                self._limit,
-            )
-        except Exception as error:
-            log.exception("The chat model could not be loaded")
-            self._failure = f"{type(error).__name__}: {error}"
+    def load_models(self) -> None:
+        started = time.monotonic()
+        if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
+            log.warning("OMP_WAIT_POLICY=passive makes llama.cpp slower on an idle machine: unset it")
+        self._weights = prepare_weights(self._settings)
+        self._vocabulary = Vocabulary(self._weights)
+        self._limit = min(self._limit, self._vocabulary.context)
+        self._grammars = GrammarCheck(self._vocabulary.impossible_in_json)
+        self._fleet.start()
+        log.info(
+            "llama.cpp: %s loaded in %.1f s; %d answers at once of %d tokens",
+            self._weights.name,
+            time.monotonic() - started,
+            self._settings.llm_max_batch,
+            self._limit,
+        )
 
     def _build(self, adapters: Mapping[str, Path]) -> Any:
         threads = self._settings.llm_threads or choose_threads(_count_cores())
         options = ServerOptions(self._limit, self._settings.llm_max_batch, threads)
         return load_server(self._weights, self._vocabulary.header, adapters, options)
-
-    @property
-    def ready(self) -> bool:
-        return self._loaded and not self._closed
-
-    @property
-    def failure(self) -> str | None:
-        return self._failure
-
-    def _check_ready(self) -> None:
-        if self._failure:
-            raise NotReadyError(f"The chat model could not be loaded: {self._failure}")
-        if not self.ready:
-            raise NotReadyError("The chat model is still loading; try again in a moment.")
 
     # --- fine-tuned models ---
     def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
@@ -117,18 +98,17 @@ class LlamaCppEngine(ChatEngine):
         return self._limit
 
     def tokenize(self, text: str) -> list[int]:
-        self._check_ready()
+        self.check_ready()
         return self._encode(self._vocabulary.chat_text.split(text))
 
     def detokenize(self, tokens: Tokens) -> str:
-        self._check_ready()
-        if (unknown := self._vocabulary.find_unknown(tokens)) is not None:
-            raise ValueError(f"This model has no token {unknown}.")
+        self.check_ready()
+        check_tokens(tokens, self._vocabulary.size)
         with self._large_texts.admit(len(tokens)), self._fleet.borrow(self.chat_model) as (server, _):
             return server.detokenize(tokens)
 
     def count_tokens(self, messages: Messages) -> int:
-        self._check_ready()
+        self.check_ready()
         chat_text = self._vocabulary.chat_text
         if messages[-1]["role"] != "assistant":
             return len(self._encode(chat_text.write_prompt(messages)))
@@ -141,26 +121,17 @@ class LlamaCppEngine(ChatEngine):
 
     def _read(self, prompt: Messages | str | Tokens) -> list[int]:
         if isinstance(prompt, str):
-            tokens = self.tokenize(prompt)
-        elif prompt and isinstance(prompt[0], int):
-            tokens = list(prompt)  # type: ignore[arg-type]
-            if (unknown := self._vocabulary.find_unknown(tokens)) is not None:
-                raise UnsupportedError(f"This model has no token {unknown}.", "prompt")
-        elif prompt:
-            tokens = self._encode(self._vocabulary.chat_text.write_prompt(prompt))
-        else:
-            tokens = []
-        if not tokens:
-            raise UnsupportedError("The prompt is empty.", "prompt")
-        return tokens
+            return self.tokenize(prompt)
+        if not prompt or isinstance(prompt[0], int):
+            return list(prompt)  # type: ignore[arg-type]
+        return self._encode(self._vocabulary.chat_text.write_prompt(prompt))
 
     # --- answers ---
     def generate(self, request: GenerationRequest) -> LlamaGeneration:
-        self._check_ready()
+        self.check_ready()
         if not self._fleet.knows(request.model):
             raise UnknownModelError(request.model)
-        if (unknown := self._vocabulary.find_unknown(request.logit_bias)) is not None:
-            raise UnsupportedError(f"This model has no token {unknown}.", "logit_bias")
+        check_request(request, self._vocabulary.size)
         self._check_queue()
         prompt = self._read(request.prompt)
         limit = limit_answer(
@@ -208,7 +179,7 @@ class LlamaCppEngine(ChatEngine):
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
+            super().close()
             for generation in self._generations:
                 generation.cancel()
         self._workers.shutdown(wait=False, cancel_futures=True)
