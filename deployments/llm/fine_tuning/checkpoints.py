@@ -39,7 +39,7 @@ class CheckpointWatch:
                 continue
             self._known.add(checkpoint.step)
             name = self._job.name_checkpoint(checkpoint.step)
-            self._engine.register_adapter(name, checkpoint_dir(self._directory, checkpoint.step))
+            self._engine.register_adapter(name, checkpoint_dir(self._directory, checkpoint.step), soon=False)
             append_event(self._directory, f"Checkpoint created at step {checkpoint.step} with name: {name}")
 
     def _read_time(self) -> int:

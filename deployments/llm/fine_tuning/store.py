@@ -21,9 +21,10 @@ from deployments.llm.fine_tuning.folder import (
     ADAPTER_FOLDER,
     checkpoint_dir,
     checkpoints_dir,
+    read_base,
     read_checkpoints,
 )
-from deployments.llm.fine_tuning.job import Checkpoint, Event, Job, Status
+from deployments.llm.fine_tuning.job import Checkpoint, Event, Status
 from deployments.llm.fine_tuning.record import Bookkeeping, JobRecord
 from deployments.llm.records import UnreadableRecordError, read_record
 
@@ -35,12 +36,22 @@ _ID: Final = re.compile(r"ftjob-[0-9a-f]{8,64}")
 _RECORD: Final = "job.json"
 
 
-class _Model(NamedTuple):
-    """One that can be served; `step` is that of a checkpoint's."""
+class TunedModel(NamedTuple):
+    """A fine-tuned model: the job that made it, and where its adapter is; `step` is that of a checkpoint's."""
 
     job: JobRecord
     directory: Path
     step: int | None
+
+    @property
+    def final(self) -> bool:
+        """Whether it is the job's own, and no checkpoint."""
+        return self.step is None
+
+    @property
+    def base(self) -> str:
+        """The name of the base model that it was tuned on; empty where it isn't known."""
+        return read_base(self.directory)
 
 
 class JobStore:
@@ -186,20 +197,23 @@ class JobStore:
         found = read_checkpoints(self.job_dir(job_id))
         return [each for each in found if each.epoch is not None and each.step not in deleted]
 
-    def fine_tuned_models(self) -> dict[str, Job]:
-        """Servable models by id, oldest job first, its checkpoints before its own."""
-        return {model_id: model.job for model_id, model in self._find_models().items()}
-
-    def adapters(self) -> dict[str, Path]:
-        """Where the adapters of the servable models are."""
-        return {model_id: model.directory for model_id, model in self._find_models().items()}
+    def models(self) -> dict[str, TunedModel]:
+        """The fine-tuned models by id, oldest job first, its checkpoints before its own; none that was deleted."""
+        found: dict[str, TunedModel] = {}
+        for job in reversed(self.list()):
+            for checkpoint in self.checkpoints(job.id):
+                directory = checkpoint_dir(self.job_dir(job.id), checkpoint.step)
+                found[job.name_checkpoint(checkpoint.step)] = TunedModel(job, directory, checkpoint.step)
+            if job.fine_tuned_model and self.adapter_dir(job.id).is_dir():
+                found[job.fine_tuned_model] = TunedModel(job, self.adapter_dir(job.id), None)
+        return found
 
     def delete_model(self, model_id: str) -> bool:
         """Takes away a fine-tuned model or checkpoint; False when there was none. The job stays.
 
         A checkpoint stays on the disk, unseen, until its job has ended: the job may go on from it, or end with it.
         """
-        model = self._find_models().get(model_id)
+        model = self.models().get(model_id)
         if model is None:
             return False
         if (step := model.step) is not None:
@@ -218,16 +232,6 @@ class JobStore:
             return False
         shutil.rmtree(gone)
         return True
-
-    def _find_models(self) -> dict[str, _Model]:
-        found: dict[str, _Model] = {}
-        for job in reversed(self.list()):
-            for checkpoint in self.checkpoints(job.id):
-                directory = checkpoint_dir(self.job_dir(job.id), checkpoint.step)
-                found[job.name_checkpoint(checkpoint.step)] = _Model(job, directory, checkpoint.step)
-            if job.fine_tuned_model and self.adapter_dir(job.id).is_dir():
-                found[job.fine_tuned_model] = _Model(job, self.adapter_dir(job.id), None)
-        return found
 
     def count_by_status(self) -> dict[str, int]:
         """How many jobs there are in each status."""

@@ -60,7 +60,7 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
         return shown
 
     def check(body: JobBody) -> None:
-        if body.model in jobs.fine_tuned_models():
+        if body.model in jobs.models():
             message = f"'{body.model}' was fine-tuned already; only the base model {base_model} can be."
             raise ApiError(400, message, param="model", code="model_not_supported")
         if body.model != base_model:

@@ -50,7 +50,7 @@ def assert_gone(server, job, name):
     assert server.client.delete(f"/v1/models/{name}").status_code == 404
     listed = server.client.get(f"{JOBS}/{job['id']}/checkpoints").json()["data"]
     assert [checkpoint["step_number"] for checkpoint in listed] == [3]
-    assert list(server.jobs.adapters())[:1] == [f"{name[:-1]}3"]
+    assert list(server.jobs.models())[:1] == [f"{name[:-1]}3"]
     assert name not in server.engine.adapters
     assert f"{name[:-1]}3" in server.engine.adapters
 

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from deployments.llm.engines.weights import name_weights
 from deployments.llm.fine_tuning.folder import checkpoint_dir, read_checkpoints
 from deployments.llm.fine_tuning.job import Hyperparameters, Job
 from deployments.llm.fine_tuning.store import read_events
@@ -129,6 +130,18 @@ def check_training_learns_and_tells(folder: Path) -> None:
         "valid_loss",
         "valid_mean_token_accuracy",
     }
+
+
+def check_a_job_does_not_go_on_with_another_base(folder: Path) -> None:
+    job_dir, job = make_job(folder, "rebased", chats(3))
+    train(folder, job_dir, job)
+    config = json.loads((job_dir / "adapter" / "adapter_config.json").read_text())
+    assert name_weights(config["base_model_name_or_path"]) == "chat"
+    shutil.copytree(folder / "chat", folder / "other-chat", dirs_exist_ok=True)
+    error = fails(
+        ValueError, lambda: train_job(job_dir, job, str(folder / "other-chat"), max_tokens=100, threads=1)
+    )
+    assert "chat" in str(error) and "other-chat" in str(error)
 
 
 def check_the_same_seed_learns_the_same_with_any_number_of_threads(folder: Path) -> None:
