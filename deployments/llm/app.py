@@ -5,8 +5,7 @@ It knows no torch and reads no environment.
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,10 +15,12 @@ from fastapi import FastAPI
 from deployments.llm.admittance import build_check, build_rules
 from deployments.llm.api_page import describe_api
 from deployments.llm.engines.roles import Engines
-from deployments.llm.errors import answer_refusal, install_error_handlers
+from deployments.llm.engines.weights import name_base
+from deployments.llm.errors import answer_abandoned, answer_refusal, install_error_handlers
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
-from deployments.llm.guards import guard_engines
+from deployments.llm.guards.guarded import guard_engines
+from deployments.llm.half_requests import AnswerHalfRequests
 from deployments.llm.health import health_router
 from deployments.llm.keyring import Keyring
 from deployments.llm.metrics import build_metrics
@@ -33,16 +34,16 @@ from deployments.llm.routes.files import files_router
 from deployments.llm.routes.fine_tuning import fine_tuning_router
 from deployments.llm.routes.images import images_router
 from deployments.llm.routes.metrics import metrics_router
-from deployments.llm.routes.models import Model, models_router
+from deployments.llm.routes.models import models_router
 from deployments.llm.routes.rerank import rerank_router
 from deployments.llm.routes.responses import responses_router
 from deployments.llm.routes.tokenize import tokenize_router
+from deployments.llm.served_models import ServedModels
 from deployments.llm.server import Running
 from deployments.llm.settings import LlmSettings
 from deployments.llm.upkeep import keep_up
 from deployments.llm.uploads import FileStore
 from deployments.llm.work import build_floors, count_threads
-from shared import contracts
 from shared.admission import Admission
 
 
@@ -63,17 +64,16 @@ def create_app(
     `keyring` is for installations with several keys, `running` for whoever stops the server, and `state` is the folder
     in which is kept what outlives a restart.
     """
-    started = int(time.time())
     keyring, running = keyring or Keyring(api_key), running or Running()
     quotas = Quotas(state / "usage.json" if state else None)
     floors = build_floors(settings)
     metrics = build_metrics(floors, running, jobs)
     engines = guard_engines(engines, floors, metrics)
+    models = ServedModels(engines, jobs, name_base(settings.llm_base_model))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for model_id, adapter in jobs.adapters().items():
-            engines.chat.register_adapter(model_id, adapter)
+        models.register()
         threading.Thread(target=engines.load, name="loader", daemon=True).start()
         runner.start()
         # Each request that an engine works for has a thread; those that only read a file must find one too.
@@ -86,21 +86,6 @@ def create_app(
             upkeep.cancel()
             quotas.save()
             engines.close()
-
-    def list_models() -> Mapping[str, Model]:
-        others = (*engines.embedding.models, engines.rerank.rerank_model, contracts.LOCAL_IMAGE_MODEL)
-        tuned = jobs.fine_tuned_models().items()
-        return {
-            engines.chat.chat_model: Model(started, engines.chat.max_model_len),
-            **dict.fromkeys(others, Model(started)),
-            **{model_id: Model(job.created_at, engines.chat.max_model_len) for model_id, job in tuned},
-        }
-
-    def delete_model(model_id: str) -> bool:
-        deleted = jobs.delete_model(model_id)
-        if deleted:
-            engines.chat.forget_adapter(model_id)
-        return deleted
 
     app = FastAPI(
         title="Ghostwriter LLM", lifespan=lifespan, docs_url=None, redoc_url=None
@@ -117,13 +102,14 @@ def create_app(
         ),
         answer=answer_refusal,
     )
+    app.add_middleware(AnswerHalfRequests, answer=answer_abandoned)
     # The last one is the outermost: it tells of refusals too.
     app.add_middleware(NoteRequests, tell=[log_request, metrics.count_request], running=running.requests)
-    install_error_handlers(app)
+    install_error_handlers(app, models.explain_absence)
     for router in (
-        models_router(list_models, delete_model),
+        models_router(models.list, models.delete),
         chat_router(engines.chat),
-        completions_router(engines.chat, engines.scoring, list_models),
+        completions_router(engines.chat, engines.scoring, models.list),
         responses_router(engines.chat),
         embeddings_router(engines.embedding),
         images_router(),
@@ -131,7 +117,7 @@ def create_app(
         fine_tuning_router(jobs, files, runner, engines.chat.chat_model),
     ):
         app.include_router(router, prefix="/v1")
-    app.include_router(tokenize_router(engines.chat, list_models))
+    app.include_router(tokenize_router(engines.chat, models.list))
     # vLLM's clients ask without a version, Cohere's for the second.
     for prefix in ("/v1", "", "/v2"):
         app.include_router(rerank_router(engines.rerank), prefix=prefix)

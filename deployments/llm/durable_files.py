@@ -1,11 +1,21 @@
 """Files that appear whole or not at all, whoever is killed and however many write the same one."""
 
+import logging
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 from uuid import uuid4
+
+log = logging.getLogger(__name__)
+
+_TEMPORARY: Final = re.compile(
+    r"\.(((file|ftjob)-[0-9a-f]+|step-\d+)(\.\w+)?|[a-z]+(\.[a-z]+)*\.([0-9a-f]{8}|partial))"
+)
+"""The names that files and folders have while they are written or deleted; others' dot-files have none of them."""
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -42,6 +52,24 @@ def write_atomically(target: Path) -> Iterator[Path]:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sweep_folder(folder: Path) -> int:
+    """Takes away what a kill left half-written or half-deleted directly in a folder; returns how much it was.
+
+    Only where nothing is being written there. What can't be taken away is logged and stays.
+    """
+    swept = 0
+    for path in sorted(folder.glob(".*")):
+        if not _TEMPORARY.fullmatch(path.name):
+            continue
+        try:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        except OSError as error:
+            log.error("What a kill left can't be removed: %s: %s", path, error)
+        else:
+            swept += 1
+    return swept
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -4,7 +4,7 @@ It knows no route.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -79,9 +80,10 @@ class CodedRefusal(Refusal):
         self.code, self.kind = code, kind
 
 
-def model_not_found(model: str) -> ApiError:
-    """No such model here."""
-    return ApiError(404, f"The model '{model}' does not exist.", param="model", code="model_not_found")
+def model_not_found(model: str, reason: str | None = None) -> ApiError:
+    """No such model here, or none that can be served, for a reason in words."""
+    message = reason or f"The model '{model}' does not exist."
+    return ApiError(404, message, param="model", code="model_not_found")
 
 
 def translate(error: EngineError, prompt: str = "messages") -> ApiError:
@@ -93,7 +95,7 @@ def translate(error: EngineError, prompt: str = "messages") -> ApiError:
     if isinstance(error, UnsupportedError):
         return ApiError(400, str(error), param=error.param, code="unsupported_value")
     if isinstance(error, QueueFullError):
-        headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
+        headers = _describe_retry(error.retry_after)
         return ApiError(429, str(error), code="rate_limit_exceeded", kind="requests", headers=headers)
     if isinstance(error, RequestTimeoutError):
         # OpenAI's clients would ask the same again, and wait as long for nothing.
@@ -102,8 +104,13 @@ def translate(error: EngineError, prompt: str = "messages") -> ApiError:
     if isinstance(error, StoppingError):
         return ApiError(503, str(error), code="server_stopping", kind="server_error")
     if isinstance(error, NotReadyError):
-        return ApiError(503, str(error), code="model_loading", kind="server_error")
+        headers = _describe_retry(error.retry_after)
+        return ApiError(503, str(error), code="model_loading", kind="server_error", headers=headers)
     return ApiError(500, str(error), code="engine_error", kind="server_error")
+
+
+def _describe_retry(seconds: int | None) -> dict[str, str]:
+    return {"Retry-After": str(seconds)} if seconds else {}
 
 
 def answer_refusal(refusal: Refusal) -> JSONResponse:
@@ -115,8 +122,17 @@ def answer_refusal(refusal: Refusal) -> JSONResponse:
     return JSONResponse(error.body, status_code=error.status, headers=error.headers)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Every error leaves in OpenAI's shape, those of the framework included."""
+def answer_abandoned(error: Exception) -> JSONResponse:
+    """A request that was abandoned before it was read to its end."""
+    failure = translate(error if isinstance(error, EngineError) else StoppingError(str(error)))
+    return JSONResponse(failure.body, status_code=failure.status, headers=failure.headers)
+
+
+def install_error_handlers(app: FastAPI, explain_absence: Callable[[str], str | None]) -> None:
+    """Every error leaves in OpenAI's shape, those of the framework included.
+
+    `explain_absence` says why a model that there is can't be served, and blocks.
+    """
 
     @app.exception_handler(ApiError)
     async def answer_api_error(_: Request, error: ApiError) -> JSONResponse:
@@ -125,6 +141,11 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(EngineError)
     async def answer_engine_error(request: Request, error: EngineError) -> JSONResponse:
         return await answer_api_error(request, translate(error))
+
+    @app.exception_handler(UnknownModelError)
+    async def answer_unknown_model(request: Request, error: UnknownModelError) -> JSONResponse:
+        reason = await run_in_threadpool(explain_absence, str(error))
+        return await answer_api_error(request, model_not_found(str(error), reason))
 
     @app.exception_handler(OSError)
     async def answer_full_disk(request: Request, error: OSError) -> JSONResponse:

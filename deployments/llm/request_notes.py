@@ -15,6 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNMATCHED: Final = "unmatched"
+NO_KEY: Final = "-"
 CLIENT_GONE: Final = 499
 """The status that is told, as nginx does, where nobody was there to be answered."""
 Stop = Callable[[Exception], None]
@@ -35,7 +36,7 @@ class RequestNotes:
     """The path's template, such as `/v1/files/{file_id}`."""
     status: int = 500
     seconds: float = 0.0
-    key: str = "-"
+    key: str = NO_KEY
     model: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -7,18 +7,20 @@ import logging
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel
 
-from deployments.llm.durable_files import replace_durably, write_durably
+from deployments.llm.durable_files import replace_durably, sweep_folder, write_durably
 from deployments.llm.records import UnreadableRecordError, read_record
 
 log = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"file-[0-9a-f]{8,64}")
+_PIECE: Final = 2**20
 
 
 class FileObject(BaseModel):
@@ -39,19 +41,36 @@ class FileStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def add(self, content: BinaryIO, filename: str, purpose: str) -> FileObject:
-        """Copies what is left to read, piece by piece, under a new id."""
-        file_id = f"file-{uuid4().hex[:24]}"
-        partial = self._directory / f".{file_id}"
+    def sweep(self) -> int:
+        """Takes away what a kill left of uploads and deletions, while there are none; returns how much it was."""
+        return sweep_folder(self._directory)
+
+    def add(
+        self,
+        content: BinaryIO,
+        filename: str,
+        purpose: str,
+        file_id: str | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> FileObject:
+        """Copies what is left to read, piece by piece, under a new id; under one that is given it replaces the file.
+
+        `check` is called for each piece; where it raises, nothing is kept.
+        """
+        file_id = file_id or f"file-{uuid4().hex[:24]}"
+        partial = self._name_temporary(file_id)
         partial.mkdir(parents=True, mode=0o700)
         try:
             with replace_durably(partial / "content") as stream:
-                shutil.copyfileobj(content, stream)
+                while piece := content.read(_PIECE):
+                    check()
+                    stream.write(piece)
                 size = stream.tell()
             file = FileObject(
                 id=file_id, bytes=size, created_at=int(time.time()), filename=filename, purpose=purpose
             )
             write_durably(partial / "file.json", file.model_dump_json().encode())
+            self.discard(file_id)
             partial.rename(self._directory / file_id)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -82,13 +101,18 @@ class FileStore:
 
     def delete(self, file_id: str) -> bool:
         """Removes a file; False when there was none. Raises UnreadableRecordError."""
-        if self.get(file_id) is None:
-            return False
+        return self.get(file_id) is not None and self.discard(file_id)
+
+    def discard(self, file_id: str) -> bool:
+        """Removes a file whose record need not be readable, as it is known what it is; False when there was none."""
         # Renamed first: a kill halfway leaves nothing that looks like a file.
-        gone = self._directory / f".{file_id}.deleted"
+        gone = self._name_temporary(file_id)
         try:
             (self._directory / file_id).rename(gone)
         except FileNotFoundError:  # another request was faster
             return False
         shutil.rmtree(gone)
         return True
+
+    def _name_temporary(self, file_id: str) -> Path:
+        return self._directory / f".{file_id}.{uuid4().hex[:8]}"

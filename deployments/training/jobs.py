@@ -5,7 +5,6 @@ It knows neither Airflow nor how the wait between the two halves is done.
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -65,11 +64,13 @@ def attach_or_create(
     One that is recorded as failed or cancelled raises JobEndedError, unless a person wants it `replace`d. One that a
     person has released, since its model was lost, is replaced where the provider still doesn't know the model. Whether
     the question for a new job was answered is in the ledger too: after a crash in between, the provider has
-    `ANSWER_WITHIN` to list the job before another is asked for, and until then TuningUnavailableError is raised.
+    `ANSWER_WITHIN` to list the job before another is asked for, and until then TuningUnavailableError is raised. A
+    provider that knows idempotency keys would make no second one even then.
     TuningError where only a new job would do, and none may be bought.
     """
     with sessions.begin() as session:
         row = records.reserve_job(session, order)
+        before = row.job_id or ""  # where a new one is asked for, it replaces this one
         if row.status in (FAILED, CANCELLED):
             if not replace:
                 raise JobEndedError(f"{_explain_failure(row)}; clearing this task does, too")
@@ -91,6 +92,8 @@ def attach_or_create(
                 f"Once it is raised: {contracts.TRY_AGAIN}."
             )
         if job is None:
+            newest = tuning.find_job(order, since=0)
+            key = order.name_request(newest.id if newest else before)
             files = _upload_files(session, order, tuning)
             asked_at = _ask(row)
         elif row.job_id and not lost and row.job_id != job.id:
@@ -98,8 +101,8 @@ def attach_or_create(
         else:
             records.attach_job(row, job)
     if job is None:
-        job = _create_job(order, files, asked_at, sessions, tuning)
-    if not _is_named(job, order.metadata):
+        job = _create_job(order, (*files, key), asked_at, sessions, tuning)
+    if not job.may_carry(order.metadata):
         raise TuningError(f"Job {job.id} is not ours: it carries {dict(job.metadata)}. Look at the provider.")
     log.info("job %s: %s", job.id, job.status)
     return job
@@ -132,7 +135,7 @@ def release_jobs(
                 log.warning("%s: it is forgotten", error)
                 row.status = FAILED
                 continue
-            if not _is_named(job, name_job(row.training_set, row.settings_digest)):
+            if not job.may_carry(name_job(row.training_set, row.settings_digest)):
                 log.warning("job %s is another's: it is forgotten", job.id)
                 row.status = FAILED
             elif job.fruitless:
@@ -268,11 +271,6 @@ def _explain_failure(row: FineTuningJob) -> str:
     return f"{records.describe_failure(row)}; {contracts.TRY_AGAIN}"
 
 
-def _is_named(job: TuningJob, metadata: Mapping[str, str]) -> bool:
-    """Whether nothing says that the job is another's; some providers keep no metadata."""
-    return all(job.metadata.get(key, value) == value for key, value in metadata.items())
-
-
 def _find_job(row: FineTuningJob, order: Order, tuning: TuningApi) -> TuningJob | None:
     """Our own job at the provider; where an answer was lost, also one that has failed since it was asked for."""
     # As far as the clocks may differ.
@@ -304,7 +302,7 @@ def _upload_files(session: Session, order: Order, tuning: TuningApi) -> tuple[st
 
 def _create_job(
     order: Order,
-    files: tuple[str, str],
+    request: tuple[str, str, str],
     asked_at: datetime,
     sessions: sessionmaker[Session],
     tuning: TuningApi,
@@ -315,7 +313,7 @@ def _create_job(
             row = records.reserve_job(session, order)
             if row.asked_at is None or row.asked_at != asked_at:
                 raise TuningUnavailableError("Another task was faster to ask for this job.")
-            job = tuning.create_job(order, *files)
+            job = tuning.create_job(order, *request)
             records.attach_job(row, job)
     except TuningError:  # refused: there is no answer to wait for
         with sessions.begin() as session:

@@ -38,6 +38,11 @@ class Order:
         """What the job carries at the provider, so that it can be found again."""
         return name_job(self.training_set, self.settings_digest)
 
+    def name_request(self, before: str) -> str:
+        """sha256 hex, the `Idempotency-Key` of the request for a job in the place of the job `before`; "" is none."""
+        request = [self.training_set, self.settings_digest, before]
+        return hashlib.sha256(json.dumps(request).encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:

@@ -109,10 +109,16 @@ class Stack:
         )
 
     def list_jobs(self) -> list[dict[str, Any]]:
+        """Newest first."""
+        return self._list("/fine_tuning/jobs")
+
+    def list_of_job(self, job_id: str, what: str) -> list[dict[str, Any]]:
+        """Its `events` or `checkpoints`, newest first."""
+        return self._list(f"/fine_tuning/jobs/{job_id}/{what}")
+
+    def _list(self, path: str) -> list[dict[str, Any]]:
         with self.llm() as http:
-            return list(
-                http.get("/fine_tuning/jobs", params={"limit": 100}).raise_for_status().json()["data"]
-            )
+            return list(http.get(path, params={"limit": 100}).raise_for_status().json()["data"])
 
     def processes(self) -> list[psutil.Process]:
         """Every live process that was started for this stack: its state folder is in its environment or command."""

@@ -52,11 +52,11 @@ class SlowTuning(FakeTuning):
         super().__init__()
         self.log, self.seconds = log, seconds
 
-    def create_job(self, order: Order, training_file: str, validation_file: str) -> TuningJob:
+    def create_job(self, order: Order, training_file: str, validation_file: str, key: str) -> TuningJob:
         with self.log.open("a") as file:
             file.write("created\n")
         time.sleep(self.seconds)
-        return super().create_job(order, training_file, validation_file)
+        return super().create_job(order, training_file, validation_file, key)
 
 
 def try_until_attached(sessions: sessionmaker[Session], tuning: FakeTuning) -> str:

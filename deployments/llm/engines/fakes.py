@@ -30,9 +30,9 @@ from deployments.llm.engines.ports import (
     TokenLogprob,
     Tokens,
     UnknownModelError,
-    UnsupportedError,
     Usage,
 )
+from deployments.llm.engines.token_numbers import check_request, check_tokens
 from shared import contracts
 
 _LOGPROB = -0.5
@@ -52,6 +52,10 @@ class FakeGeneration(Generation):
         self._words, self._prompt_tokens, self._limit, self._gate = words, prompt_tokens, limit, gate
         self._logprobs = logprobs
         self.cancelled = threading.Event()
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self._prompt_tokens
 
     def __iter__(self) -> Iterator[Piece]:
         finish: FinishReason = "stop" if len(self._words) <= self._limit else "length"
@@ -117,6 +121,7 @@ class FakeChatEngine(_Loading, ChatEngine):
         self._context, self._max_queue, self._gate = context, max_queue, gate
         self._vocabulary: list[str] = []
         self._adapters: dict[str, Path] = {}
+        self.wanted_soon: dict[str, bool] = {}
         self.requests: list[GenerationRequest] = []
         self.generations: list[FakeGeneration] = []
 
@@ -135,15 +140,15 @@ class FakeChatEngine(_Loading, ChatEngine):
 
     def detokenize(self, tokens: Tokens) -> str:
         self.check_ready()
-        if unknown := [token for token in tokens if not 0 <= token < len(self._vocabulary)]:
-            raise ValueError(f"This model has no token {unknown[0]}.")
+        check_tokens(tokens, len(self._vocabulary))
         return " ".join(self._vocabulary[token] for token in tokens)
 
     def count_tokens(self, messages: Messages) -> int:
         return sum(len(self.tokenize(message["content"])) for message in messages)
 
-    def register_adapter(self, model_id: str, directory: Path) -> None:
+    def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
         self._adapters[model_id] = directory
+        self.wanted_soon[model_id] = soon
 
     def forget_adapter(self, model_id: str) -> None:
         self._adapters.pop(model_id, None)
@@ -157,11 +162,10 @@ class FakeChatEngine(_Loading, ChatEngine):
         self.requests.append(request)
         if request.model != self.chat_model and request.model not in self.adapters:
             raise UnknownModelError(request.model)
+        check_request(request, 100_000)
         text = self._read(request)
         prompt_tokens = self._count(request)
         limit = limit_answer(self._context, prompt_tokens, request.max_tokens, self._default_max_tokens)
-        if unknown := [token for token in request.logit_bias if not 0 <= token < 100_000]:
-            raise UnsupportedError(f"This model has no token {unknown[0]}.", "logit_bias")
         if len(self.generations) >= self._max_queue:
             raise QueueFullError("Too many generations wait.")
         if request.json_schema is not None:

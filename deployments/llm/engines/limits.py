@@ -5,11 +5,16 @@ It knows no model: token counts go in, a limit comes out.
 
 from collections.abc import Mapping, Sequence
 
-from deployments.llm.engines.ports import ContextTooLongError
+from deployments.llm.engines.ports import ContextTooLongError, UnsupportedError
 
 
 def limit_answer(context: int, prompt_tokens: int, asked: int | None, default: int) -> int:
-    """Tokens the answer may have. What was asked for must fit; the default is cut to the room that is left."""
+    """Tokens the answer may have. What was asked for must fit; the default is cut to the room that is left.
+
+    Raises ContextTooLongError, and UnsupportedError for a prompt without any token: there is nothing to go on from.
+    """
+    if not prompt_tokens:
+        raise UnsupportedError("The prompt is empty.", "prompt")
     if prompt_tokens + (asked or 1) > context:
         raise ContextTooLongError(context, prompt_tokens, asked or 0)
     return asked or min(default, context - prompt_tokens)

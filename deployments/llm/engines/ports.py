@@ -44,13 +44,17 @@ class UnsupportedError(EngineError):
         self.param = param
 
 
-class QueueFullError(EngineError):
-    """Too many generations run or wait. `retry_after`: the seconds after which another try is worth it, where known."""
+class _LaterError(EngineError):
+    """`retry_after`: the seconds after which another try is worth it, where known."""
 
     retry_after: int | None = None
 
 
-class NotReadyError(EngineError):
+class QueueFullError(_LaterError):
+    """Too much runs or waits."""
+
+
+class NotReadyError(_LaterError):
     """The models are still loading, or failed to load."""
 
 
@@ -115,6 +119,11 @@ class Piece:
 class Generation(ABC):
     """A running generation: iterate it once in any thread, cancel it from any other."""
 
+    @property
+    @abstractmethod
+    def prompt_tokens(self) -> int:
+        """Tokens of its prompt, known from the start."""
+
     @abstractmethod
     def __iter__(self) -> Iterator[Piece]: ...
 
@@ -155,20 +164,22 @@ class ChatEngine(Engine):
 
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
-        """Tokens of a text, without any that a chat template or a sentence's begin adds. Raises NotReadyError."""
+        """Tokens of a text, without any that a chat template or a sentence's begin adds.
+        Raises NotReadyError, and QueueFullError where others have large texts read."""
 
     @abstractmethod
     def detokenize(self, tokens: Tokens) -> str:
-        """Their text. Raises NotReadyError, and ValueError for a token that the model does not have."""
+        """Their text. Raises as `tokenize` does, and ValueError for a token that the model does not have."""
 
     @abstractmethod
     def count_tokens(self, messages: Messages) -> int:
-        """Tokens of a whole example where the assistant spoke last, else of a prompt. Raises NotReadyError."""
+        """Tokens of a whole example where the assistant spoke last, else of a prompt. Raises as `tokenize`."""
 
     @abstractmethod
-    def register_adapter(self, model_id: str, directory: Path) -> None:
+    def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
         """Makes a fine-tuned model known: a folder as peft writes it. It may be loaded at once or when first asked for;
-        requests that run go on. Raises nothing: an adapter that does not fit fails its requests in words."""
+        without `soon` it is not loaded before that, and displaces nothing. Requests that run go on. Raises nothing: an
+        adapter that does not fit fails its requests in words."""
 
     @abstractmethod
     def forget_adapter(self, model_id: str) -> None:

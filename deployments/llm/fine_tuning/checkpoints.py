@@ -34,15 +34,13 @@ class CheckpointWatch:
         self._seen = now
         for checkpoint in read_checkpoints(self._directory):
             self.step = max(checkpoint.step, self.step or 0)
+        for checkpoint in self._store.checkpoints(self._job.id):
             if checkpoint.step in self._known:
                 continue
             self._known.add(checkpoint.step)
-            if checkpoint.epoch is not None:
-                name = self._job.name_checkpoint(checkpoint.step)
-                self._engine.register_adapter(name, checkpoint_dir(self._directory, checkpoint.step))
-                append_event(
-                    self._directory, f"Checkpoint created at step {checkpoint.step} with name: {name}"
-                )
+            name = self._job.name_checkpoint(checkpoint.step)
+            self._engine.register_adapter(name, checkpoint_dir(self._directory, checkpoint.step), soon=False)
+            append_event(self._directory, f"Checkpoint created at step {checkpoint.step} with name: {name}")
 
     def _read_time(self) -> int:
         """Of the folder, which a checkpoint that is moved into place changes."""

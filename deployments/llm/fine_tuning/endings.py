@@ -55,17 +55,21 @@ def _succeed(
     result_files = publish_results(job, directory, files)
     # Known to the engine before the job says so: who sees "succeeded" can ask the model at once.
     engine.register_adapter(job.model_id, store.adapter_dir(job.id))
-    done = store.change(
-        job.id,
-        expected={"running"},
-        status="succeeded",
-        fine_tuned_model=job.model_id,
-        trained_tokens=trained_tokens,
-        result_files=result_files,
-    )
-    if done is None:  # cancelled or paused at the last moment: there is no such model
-        engine.forget_adapter(job.model_id)
-        withdraw_results(result_files, files)
+    done = None
+    try:
+        done = store.change(
+            job.id,
+            expected={"running"},
+            status="succeeded",
+            fine_tuned_model=job.model_id,
+            trained_tokens=trained_tokens,
+            result_files=result_files,
+        )
+    finally:
+        if done is None:  # cancelled or paused at the last moment, or not recorded: there is no such model
+            engine.forget_adapter(job.model_id)
+            withdraw_results(job, files)
+    if done is None:
         return
     append_event(directory, f"New fine-tuned model created: {job.model_id}")
     append_event(directory, "The job has successfully completed")

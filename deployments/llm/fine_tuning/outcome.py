@@ -3,9 +3,11 @@
 It knows no process and no status.
 """
 
+import hashlib
 import logging
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO, Final
@@ -19,7 +21,7 @@ from deployments.llm.fine_tuning.folder import (
     checkpoints_dir,
     read_checkpoints,
 )
-from deployments.llm.fine_tuning.job import Job, TrainingResult
+from deployments.llm.fine_tuning.job import Checkpoint, Job, TrainingResult
 from deployments.llm.records import UnreadableRecordError, read_record
 from deployments.llm.uploads import FileStore
 
@@ -41,25 +43,36 @@ def read_result(directory: Path) -> TrainingResult:
 
 
 def publish_results(job: Job, directory: Path, files: FileStore) -> list[str]:
-    """Ids of the files made: metrics, then the adapter as a zip file. All or none. Raises OSError."""
-    made: list[str] = []
+    """Ids of the files made: metrics, then the adapter as a zip file. All or none. Raises OSError.
+
+    The ids are the job's own: what an attempt before has published is replaced.
+    """
+    metrics_id, adapter_id = ids = _name_results(job)
     try:
         with (directory / METRICS_FILE).open("rb") as table:
-            made.append(files.add(table, f"{job.id}_metrics.csv", _PURPOSE).id)
+            files.add(table, f"{job.id}_metrics.csv", _PURPOSE, metrics_id)
         with TemporaryFile(dir=directory) as archive:
             pack_folder(directory / ADAPTER_FOLDER, archive)
             archive.seek(0)
-            made.append(files.add(archive, f"{job.id}_adapter.zip", _PURPOSE).id)
+            files.add(archive, f"{job.id}_adapter.zip", _PURPOSE, adapter_id)
     except BaseException:
-        withdraw_results(made, files)
+        withdraw_results(job, files)
         raise
-    return made
+    return ids
 
 
-def withdraw_results(file_ids: list[str], files: FileStore) -> None:
-    """Takes them back."""
-    for file_id in file_ids:
-        files.delete(file_id)
+def withdraw_results(job: Job, files: FileStore) -> None:
+    """Takes them back, where there are any; what can't be taken back is logged."""
+    for file_id in _name_results(job):
+        try:
+            files.discard(file_id)
+        except OSError as error:
+            log.error("The file %s stays, though %s has no model: %s", file_id, job.id, error)
+
+
+def _name_results(job: Job) -> list[str]:
+    names = (METRICS_FILE, ADAPTER_FOLDER)
+    return [f"file-{hashlib.sha256(f'{job.id} {name}'.encode()).hexdigest()[:24]}" for name in names]
 
 
 def pack_folder(folder: Path, target: BinaryIO) -> None:
@@ -73,16 +86,19 @@ def pack_folder(folder: Path, target: BinaryIO) -> None:
                     shutil.copyfileobj(source, part)
 
 
-def drop_trainer_state(directory: Path) -> None:
-    """Leaves of the checkpoints of a job that has ended what can be served: the optimiser's state is twice its size."""
+def drop_trainer_state(directory: Path, served: Sequence[Checkpoint]) -> None:
+    """Leaves of a job that has ended the checkpoints that are `served`, without the optimiser's state: that is twice an
+    adapter's size."""
+    steps = {checkpoint.step for checkpoint in served}
     try:
         for checkpoint in read_checkpoints(directory):
             folder = checkpoint_dir(directory, checkpoint.step)
-            for path in folder.iterdir() if checkpoint.epoch is not None else ():
+            if checkpoint.step not in steps:
+                shutil.rmtree(folder)
+                continue
+            for path in folder.iterdir():
                 if path.name not in _SERVED:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            if checkpoint.epoch is None:
-                shutil.rmtree(folder)
         for path in checkpoints_dir(directory).glob(".*"):  # a checkpoint that was being written
             shutil.rmtree(path)
     except OSError as error:

@@ -16,7 +16,7 @@ from deployments.llm.fine_tuning.folder import RESULT_FILE
 from deployments.llm.fine_tuning.job import ATTEMPT_RESUMED, ATTEMPT_STARTED, JobFailure
 from deployments.llm.fine_tuning.lineage import Emit, EventType
 from deployments.llm.fine_tuning.loop import Loop
-from deployments.llm.fine_tuning.outcome import drop_trainer_state
+from deployments.llm.fine_tuning.outcome import drop_trainer_state, withdraw_results
 from deployments.llm.fine_tuning.record import JobRecord
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.fine_tuning.transitions import fail_job, fail_job_by, note_attempt, requeue_job
@@ -75,8 +75,19 @@ class JobRunner:
                 log.warning("Job %s was running when the server ended; it goes on", job.id)
                 requeue_job(self._store, job.id, "The server was restarted; the job goes on")
             forget_attempt(directory)
+        self._tidy_up()
         self._validator.loop.start()
         self._loop.start()
+
+    def _tidy_up(self) -> None:
+        """What a dead server did not come to do, now that no trainer writes any more and nobody uploads yet."""
+        if swept := self._files.sweep() + self._store.sweep():
+            log.warning("%d leftovers of a server that was killed were removed", swept)
+        for job in self._store.list():
+            if job.status != "succeeded":  # else they were published before it could be recorded
+                withdraw_results(job, self._files)
+            if job.ended:
+                drop_trainer_state(self._store.job_dir(job.id), self._store.checkpoints(job.id))
 
     def wake(self) -> None:
         """Looks at the jobs now rather than at the next tick."""
@@ -168,6 +179,6 @@ class JobRunner:
         directory = self._store.job_dir(job.id)
         self._emit(_RUN_ENDS.get(job.status, "ABORT"), attempt.run_id, job)
         if job.ended:
-            drop_trainer_state(directory)
+            drop_trainer_state(directory, self._store.checkpoints(job.id))
         forget_attempt(directory)
         self._attempt = None

@@ -41,11 +41,10 @@ def requeue_job(store: JobStore, job_id: str, reason: str) -> None:
 
 def note_attempt(store: JobStore, job_id: str, seconds: float, fruitless: int | None = None) -> None:
     """Keeps how long an attempt trained, and how many were fruitless in a row."""
-    job = store.get(job_id)
-    if job is None:
-        return
-    notes = {
-        "seconds": job.server.seconds + seconds,
-        "fruitless": job.server.fruitless if fruitless is None else fruitless,
-    }
-    store.change(job_id, server=job.server.model_copy(update=notes))
+    store.note(
+        job_id,
+        lambda notes: {
+            "seconds": notes.seconds + seconds,
+            "fruitless": notes.fruitless if fruitless is None else fruitless,
+        },
+    )

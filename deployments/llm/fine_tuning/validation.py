@@ -31,7 +31,8 @@ def copy_files(
     """Examples by parameter. A copy: the job must not change or break when an upload is deleted.
 
     Each file is checked line by line as it is copied: its form, its method, and that every example fits the model's
-    context. Raises InvalidFileError, AbandonedError as soon as `check_wanted` says no, NotReadyError, and OSError.
+    context. Raises InvalidFileError, AbandonedError as soon as `check_wanted` says no, NotReadyError,
+    QueueFullError, and OSError.
     """
     counts = {}
     for param, file_id in (("training_file", job.training_file), ("validation_file", job.validation_file)):

@@ -6,7 +6,7 @@ It knows no trainer.
 from collections.abc import Callable
 from typing import Final
 
-from deployments.llm.engines.ports import ChatEngine, NotReadyError
+from deployments.llm.engines.ports import ChatEngine, NotReadyError, QueueFullError
 from deployments.llm.fine_tuning.events import append_event
 from deployments.llm.fine_tuning.job import Job, JobFailure
 from deployments.llm.fine_tuning.loop import Loop
@@ -43,8 +43,8 @@ class JobValidator:
         elif self._engine.ready:
             try:
                 self._validate(job)
-            except (AbandonedError, NotReadyError):
-                return
+            except (AbandonedError, NotReadyError, QueueFullError):
+                return  # it is looked at again in a moment
             except Exception as error:
                 fail_job_by(self._store, job.id, error)
 

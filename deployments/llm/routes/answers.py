@@ -44,10 +44,8 @@ async def start_generations(
                 generation.cancel()
             if isinstance(error, ContextTooLongError):
                 raise translate(error, prompt) from error
-            if isinstance(error, UnsupportedError):  # an engine speaks of chat completions' parameters
-                params = {"response_format": schema, "messages": prompt, "prompt": prompt}
-                named = UnsupportedError(str(error), params.get(error.param, error.param))
-                raise translate(named) from error
+            if isinstance(error, UnsupportedError):
+                raise translate(_blame(error, prompt, schema)) from error
             if isinstance(error, ValueError):  # a token that the model does not have
                 raise ApiError(400, str(error), param=prompt) from error
             raise
@@ -56,9 +54,18 @@ async def start_generations(
     return await run_in_threadpool(start)
 
 
-async def read_pieces(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Piece], None]:
-    """Pieces with the index of their generation, as they come. Raises EngineError, and ApiError where one was stopped
-    before its end; when this ends or is closed, all are cancelled."""
+def _blame(error: UnsupportedError, prompt: str, schema: str) -> UnsupportedError:
+    """The same error: an engine speaks of chat completions' parameters."""
+    params = {"response_format": schema, "messages": prompt, "prompt": prompt}
+    return UnsupportedError(str(error), params.get(error.param, error.param))
+
+
+async def read_pieces(
+    generations: Sequence[Generation], *, schema: str = "response_format"
+) -> AsyncGenerator[tuple[int, Piece], None]:
+    """Pieces with the index of their generation, as they come; `schema` is the parameter to blame for an answer that
+    broke out of it. Raises EngineError, and ApiError where one was stopped before its end; when this ends or is
+    closed, all are cancelled."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[tuple[int, Piece | BaseException | None]] = asyncio.Queue()
 
@@ -82,6 +89,8 @@ async def read_pieces(generations: Sequence[Generation]) -> AsyncGenerator[tuple
             threading.Thread(target=pump, args=(index, generation), name="answer", daemon=True).start()
         while left:
             index, item = await queue.get()
+            if isinstance(item, UnsupportedError):
+                raise _blame(item, "messages", schema) from item
             if isinstance(item, BaseException):
                 raise item
             if item is None:
@@ -97,12 +106,14 @@ async def read_pieces(generations: Sequence[Generation]) -> AsyncGenerator[tuple
             generation.cancel()
 
 
-async def collect_pieces(generations: Sequence[Generation], request: Request) -> list[list[Piece]]:
+async def collect_pieces(
+    generations: Sequence[Generation], request: Request, *, schema: str = "response_format"
+) -> list[list[Piece]]:
     """The whole answers; a client that goes away stops them. Raises as `read_pieces` does."""
 
     async def collect() -> list[list[Piece]]:
         collected: list[list[Piece]] = [[] for _ in generations]
-        async with aclosing(read_pieces(generations)) as pieces:
+        async with aclosing(read_pieces(generations, schema=schema)) as pieces:
             async for index, piece in pieces:
                 collected[index].append(piece)
         return collected

@@ -36,7 +36,7 @@ def chat_router(engine: ChatEngine) -> APIRouter:
         }
         if body.stream:
             return AnswerStream(stream_chunks(generations, body, head), generations)
-        answers = await collect_pieces(generations, request)
+        answers = await collect_pieces(generations, request, schema=body.blamed_schema)
         choices = [
             describe_choice(index, pieces, body.read_answer(), bool(body.logprobs))
             for index, pieces in enumerate(answers)
@@ -58,7 +58,7 @@ async def stream_chunks(
     usages: dict[int, Usage] = {}
     for choice in choices:
         yield write_event({**head, "choices": [choice.begin()]})
-    async with aclosing(read_pieces(generations)) as pieces:
+    async with aclosing(read_pieces(generations, schema=body.blamed_schema)) as pieces:
         async for index, piece in pieces:
             if piece.usage:
                 usages[index] = piece.usage

@@ -3,6 +3,7 @@
 It knows no storage: the file store keeps the bytes.
 """
 
+from collections.abc import Callable
 from typing import Annotated, BinaryIO, Final, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
@@ -12,8 +13,10 @@ from starlette.concurrency import run_in_threadpool
 
 from deployments.llm.errors import ApiError
 from deployments.llm.fine_tuning.examples import BadExampleError, read_lines, scan_lines
+from deployments.llm.request_notes import get_notes
 from deployments.llm.routes.paging import Page, PageQuery, cut_page
 from deployments.llm.uploads import FileObject, FileStore
+from deployments.llm.work import StoppingError
 
 _FIELDS: Final = frozenset({"file", "purpose"})
 _PURPOSES: Final = {
@@ -49,14 +52,15 @@ def files_router(files: FileStore, max_bytes: int) -> APIRouter:
         return file
 
     def store(content: BinaryIO, filename: str, purpose: str) -> FileObject:
+        check = watch_stop()
         if purpose == "fine-tune":
             try:
                 for _ in scan_lines(read_lines(content)):
-                    pass
+                    check()
             except BadExampleError as error:
                 raise ApiError(400, str(error), param="file", code="invalid_file_format") from error
             content.seek(0)
-        return files.add(content, filename, purpose)
+        return files.add(content, filename, purpose, check=check)
 
     @router.post("/files")
     async def upload_file(
@@ -97,6 +101,20 @@ def files_router(files: FileStore, max_bytes: int) -> APIRouter:
         return DeletedFile(id=file_id, deleted=files.delete(file_id))
 
     return router
+
+
+def watch_stop() -> Callable[[], None]:
+    """A function that raises StoppingError once the request is to end as the server stops."""
+    reasons: list[Exception] = []
+    if notes := get_notes():
+        notes.when_abandoned(reasons.append)
+
+    def check() -> None:
+        for reason in reasons:
+            if isinstance(reason, StoppingError):  # a client that is gone has sent a whole file
+                raise reason
+
+    return check
 
 
 def _check_form(names: list[str]) -> None:

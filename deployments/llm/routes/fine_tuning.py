@@ -13,13 +13,13 @@ from pydantic import ConfigDict
 from deployments.llm.errors import ApiError, model_not_found
 from deployments.llm.fine_tuning.estimate import estimate_finish
 from deployments.llm.fine_tuning.events import append_event, read_events
-from deployments.llm.fine_tuning.folder import read_checkpoints
 from deployments.llm.fine_tuning.job import CheckpointObject, Event, Job
 from deployments.llm.fine_tuning.outcome import drop_trainer_state
 from deployments.llm.fine_tuning.record import Bookkeeping, JobRecord
 from deployments.llm.fine_tuning.runner import JobRunner
 from deployments.llm.fine_tuning.store import JobStore
 from deployments.llm.fine_tuning.validation import has_copies
+from deployments.llm.request_notes import NO_KEY, get_notes
 from deployments.llm.routes.job_bodies import JobBody
 from deployments.llm.routes.paging import Page, PageQuery, cut_page
 from deployments.llm.uploads import FileStore
@@ -60,7 +60,7 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
         return shown
 
     def check(body: JobBody) -> None:
-        if body.model in jobs.fine_tuned_models():
+        if body.model in jobs.models():
             message = f"'{body.model}' was fine-tuned already; only the base model {base_model} can be."
             raise ApiError(400, message, param="model", code="model_not_supported")
         if body.model != base_model:
@@ -84,7 +84,8 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
         body: JobBody,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     ) -> Job:
-        known = idempotency_key and jobs.find_request(idempotency_key)
+        asker = name_asker()
+        known = idempotency_key and jobs.find_request(idempotency_key, asker)
         if not known:
             check(body)
             hyperparameters, method = body.resolve(), body.method_type
@@ -98,7 +99,7 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
                 suffix=body.model_suffix,
                 seed=random.randrange(2**31) if body.chosen_seed is None else body.chosen_seed,
                 metadata=body.metadata or {},
-                server=Bookkeeping(key=idempotency_key, digest=body.digest),
+                server=Bookkeeping(key=idempotency_key, asker=asker, digest=body.digest),
             )
             runner.wake()
         if idempotency_key and known.server.digest != body.digest:
@@ -147,7 +148,7 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
         if cancelled is None:
             raise refuse_ended(job_id)
         if before != "running":  # else the runner does it once the trainer has ended
-            drop_trainer_state(jobs.job_dir(job_id))
+            drop_trainer_state(jobs.job_dir(job_id), jobs.checkpoints(job_id))
         return cancelled
 
     @router.post("/{job_id}/pause")
@@ -177,11 +178,13 @@ def fine_tuning_router(jobs: JobStore, files: FileStore, runner: JobRunner, base
     @router.get("/{job_id}/checkpoints")
     def list_checkpoints(job_id: str, query: Annotated[CheckpointsQuery, Query()]) -> Page[CheckpointObject]:
         job = find(job_id)
-        found = [
-            job.show_checkpoint(checkpoint)
-            for checkpoint in reversed(read_checkpoints(jobs.job_dir(job.id)))
-            if checkpoint.epoch is not None
-        ]
+        found = [job.show_checkpoint(checkpoint) for checkpoint in reversed(jobs.checkpoints(job.id))]
         return cut_page(found, query.limit, query.after)
 
     return router
+
+
+def name_asker() -> str | None:
+    """The name of the API key that the request came with; None on a server without keys."""
+    notes = get_notes()
+    return None if notes is None or notes.key == NO_KEY else notes.key

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter
 
-from deployments.llm.errors import ApiError, model_not_found
+from deployments.llm.engines.ports import UnknownModelError
+from deployments.llm.errors import ApiError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def models_router(
     def get_model(model_id: str) -> dict[str, Any]:
         models = list_models()
         if model_id not in models:
-            raise model_not_found(model_id)
+            raise UnknownModelError(model_id)
         return _describe(model_id, models[model_id])
 
     @router.delete("/models/{model_id:path}")
@@ -51,7 +52,7 @@ def models_router(
             if model_id in list_models():
                 message = f"'{model_id}' is not fine-tuned here, so it can't be deleted."
                 raise ApiError(403, message, param="model", code="model_not_deletable")
-            raise model_not_found(model_id)
+            raise UnknownModelError(model_id)
         log.warning("The model %s was deleted; %s", model_id, _ALIASES)
         return {"id": model_id, "object": "model", "deleted": True, "warning": _ALIASES}
 
@@ -59,9 +60,9 @@ def models_router(
 
 
 def check_chat_model(model_id: str, models: Mapping[str, Model]) -> None:
-    """Raises ApiError where it is no model, or none that takes prompts."""
+    """Raises UnknownModelError, and ApiError for one that takes no prompts."""
     if model_id not in models:
-        raise model_not_found(model_id)
+        raise UnknownModelError(model_id)
     if models[model_id].max_model_len is None:
         raise ApiError(400, f"'{model_id}' is no chat model.", param="model")
 

@@ -34,7 +34,7 @@ def responses_router(engine: ChatEngine) -> APIRouter:
                 return _write(growing.fail(str(error)))
 
             return AnswerStream(stream_events(generations, growing), generations, describe_error)
-        (pieces,) = await collect_pieces(generations, request)
+        (pieces,) = await collect_pieces(generations, request, schema=body.blamed_schema)
         for piece in pieces:
             list(growing.push(piece))
         return JSONResponse(growing.describe())

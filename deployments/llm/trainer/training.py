@@ -12,8 +12,15 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from deployments.llm.engines.torch.device import count_training_threads
+from deployments.llm.engines.weights import name_weights
 from deployments.llm.fine_tuning.examples import read_examples, read_preferences
-from deployments.llm.fine_tuning.folder import ADAPTER_FOLDER, TRAIN_FILE, VALIDATION_FILE, checkpoint_dir
+from deployments.llm.fine_tuning.folder import (
+    ADAPTER_FOLDER,
+    TRAIN_FILE,
+    VALIDATION_FILE,
+    checkpoint_dir,
+    read_base,
+)
 from deployments.llm.fine_tuning.job import Job
 from deployments.llm.fine_tuning.store import append_event
 from deployments.llm.trainer.checkpoints import copy_adapter, find_resumable, remove_leftovers
@@ -66,7 +73,7 @@ def train_job(
         save_seconds=SAVE_SECONDS,
     )
     plan.trainer.track(job_dir, progress, plan.lengths, parameters)
-    checkpoint = _find_start(job_dir, progress)
+    checkpoint = _find_start(job_dir, progress, name_weights(weights))
     log.info(
         "%d examples, %d tokens an epoch, %d steps an epoch, on %s as %s",
         len(plan.lengths),
@@ -143,12 +150,18 @@ def _build_arguments(kind: type[TrainingArguments], job: Job, base: Base, **more
     )
 
 
-def _find_start(job_dir: Path, progress: Progress) -> Path | None:
+def _find_start(job_dir: Path, progress: Progress, base: str) -> Path | None:
     checkpoint, damaged = find_resumable(job_dir)
     for name in damaged:
         append_event(job_dir, f"The checkpoint {name} is damaged and left out", level="warn")
     if checkpoint is None:
         return None
+    begun = read_base(checkpoint)
+    if begun and begun != base:
+        raise ValueError(
+            f"The job began on the base model {begun}, and GHOSTWRITER_LLM_BASE_MODEL names {base} now: "
+            "order a new job."
+        )
     progress.resume(checkpoint)
     message = f"Resuming after step {progress.rows[-1].step} from its checkpoint"
     append_event(job_dir, message)

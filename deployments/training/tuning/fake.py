@@ -27,13 +27,14 @@ RESULTS = b"step,train_loss,valid_loss\n1,2.0,2.1\n2,1.0,1.4\n"
 class FakeTuning(TuningApi):
     """Jobs stay `running` until `finish` or `change`; while `down` is set, every call says so. A token is a word.
 
-    With no `limit` it measures nothing.
+    With no `limit` it measures nothing. `made` are jobs by the keys of their requests.
     """
 
     def __init__(self) -> None:
         self.down = False
         self.limit: int | None = None
         self.jobs: dict[str, TuningJob] = {}
+        self.made: dict[str, str] = {}
         self.files: dict[str, tuple[str, bytes]] = {}
 
     def finish(self, job_id: str, status: str = SUCCEEDED) -> None:
@@ -62,14 +63,17 @@ class FakeTuning(TuningApi):
                 return file_id
         return self._store(name, content)
 
-    def create_job(self, order: Order, training_file: str, validation_file: str) -> TuningJob:
+    def create_job(self, order: Order, training_file: str, validation_file: str, key: str) -> TuningJob:
         self._require_up()
+        if (known := self.jobs.get(self.made.get(key, ""))) is not None:
+            return known
         for file_id in (training_file, validation_file):
             if file_id not in self.files:
                 raise TuningError(f"The file {file_id!r} does not exist.")
         number = len(self.jobs) + 1
         job = TuningJob(f"ftjob-{number}", "running", order.model, 1000 + number, metadata=order.metadata)
         self.jobs[job.id] = job
+        self.made[key] = job.id
         return job
 
     def find_job(self, order: Order, *, since: float | None = None) -> TuningJob | None:

@@ -35,7 +35,8 @@ _TELLS_NOTHING = frozenset({400, 403, 404, 405, 422, 501})
 class OpenAiTuning(TuningApi):
     """Retries connection errors, 429 and 5xx up to `max_retries` times with exponential back-off (the client's own).
 
-    Creating a job is never retried blindly: the answer to a first request may have been lost after the job began.
+    Creating a job is never retried blindly: the answer to a first request may have been lost after the job began, and
+    not every provider knows idempotency keys.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class OpenAiTuning(TuningApi):
                     break
             return self.client.files.create(file=(name, content), purpose="fine-tune").id
 
-    def create_job(self, order: Order, training_file: str, validation_file: str) -> TuningJob:
+    def create_job(self, order: Order, training_file: str, validation_file: str, key: str) -> TuningJob:
         hyperparameters: dict[str, Any] = {"n_epochs": order.n_epochs}
         if order.learning_rate_multiplier != 1.0:
             hyperparameters["learning_rate_multiplier"] = order.learning_rate_multiplier
@@ -85,6 +86,7 @@ class OpenAiTuning(TuningApi):
                 method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},  # type: ignore[arg-type]
                 suffix=order.suffix,
                 metadata=order.metadata,
+                extra_headers={"Idempotency-Key": key},  # OpenAI itself passes over it
             )
             return _read_job(job)
 

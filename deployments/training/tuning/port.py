@@ -45,6 +45,10 @@ class TuningJob:
         """Whether it has ended without a model: failed, cancelled, or "succeeded" without naming one."""
         return self.finished and not (self.status == SUCCEEDED and self.fine_tuned_model)
 
+    def may_carry(self, metadata: Mapping[str, str]) -> bool:
+        """Whether nothing says that the job is another's; some providers keep no metadata."""
+        return all(self.metadata.get(key, value) == value for key, value in metadata.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
@@ -74,8 +78,12 @@ class TuningApi(ABC):
         """Id of the file at the provider; the one already there under this name and size where there is one."""
 
     @abstractmethod
-    def create_job(self, order: Order, training_file: str, validation_file: str) -> TuningJob:
-        """Start a job that carries `order.metadata`. This is what costs money."""
+    def create_job(self, order: Order, training_file: str, validation_file: str, key: str) -> TuningJob:
+        """Start a job that carries `order.metadata`. This is what costs money.
+
+        A provider that knows idempotency keys gives the job that it has made by this `key`, however that has ended; to
+        another it says nothing.
+        """
 
     @abstractmethod
     def find_job(self, order: Order, *, since: float | None = None) -> TuningJob | None:

@@ -18,6 +18,7 @@ from deployments.llm.engines.ports import (
     RerankEngine,
     ScoringEngine,
     UnknownModelError,
+    UnsupportedError,
     Usage,
 )
 
@@ -61,6 +62,13 @@ def check_a_fine_tuned_model_answers_until_it_is_forgotten(subject: Subject) -> 
     assert fails(UnknownModelError, lambda: engine.generate(ask(engine, model=model)))
 
 
+def check_a_model_that_is_not_wanted_soon_answers_when_it_is_asked(subject: Subject) -> None:
+    engine, model = subject.engine, "ft:later"
+    engine.register_adapter(model, subject.adapter, soon=False)
+    assert model in engine.adapters and answer(engine, ask(engine, model=model))[1].finish_reason
+    engine.forget_adapter(model)
+
+
 def check_what_does_not_fit_the_context_is_refused(subject: Subject) -> None:
     engine = subject.engine
     for words, wanted in ((CONTEXT, None), (CONTEXT + 5, 1), (150, 51)):
@@ -73,6 +81,8 @@ def check_what_does_not_fit_the_context_is_refused(subject: Subject) -> None:
 
 def check_tokens_are_counted_before_they_are_used(subject: Subject) -> None:
     engine, request = subject.engine, ask(subject.engine, 12, max_tokens=1)
+    running = engine.generate(request)
+    assert running.prompt_tokens == 12 and list(running)[-1].usage == Usage(12, 1)
     assert engine.max_model_len == CONTEXT
     assert engine.count_tokens(request.prompt) == 12
     assert engine.count_tokens([*request.prompt, {"role": "assistant", "content": " ".join(WORDS[:5])}]) == 17
@@ -147,6 +157,17 @@ def check_a_text_or_its_tokens_may_be_continued(subject: Subject) -> None:
         request = GenerationRequest(engine.chat_model, prompt, max_tokens=3, temperature=0.0)
         assert answer(engine, request)[1].usage == Usage(12, 3)
     assert fails(ValueError, lambda: engine.detokenize([10**6]))
+
+
+def check_what_a_prompt_cannot_be_is_refused_by_its_parameter(subject: Subject) -> None:
+    engine = subject.engine
+    for wishes, param in (
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": [10**6]}, "prompt"),
+        ({"logit_bias": {10**6: 1.0}}, "logit_bias"),
+    ):
+        error = fails(UnsupportedError, lambda w=wishes: engine.generate(ask(engine, **w)))
+        assert error.param == param
 
 
 def check_logprobs_cover_every_token(subject: Subject) -> None:

@@ -77,11 +77,27 @@ def test_json_is_asked_of_the_engine_by_its_schema(server):
     assert server.engine.requests[-1].json_schema == {}
 
 
-def test_a_schema_that_the_engine_refuses_is_told_by_the_callers_parameter(start, monkeypatch):
+class Broken(FakeGeneration):
+    """Fails after a word."""
+
+    def __init__(self, error):
+        super().__init__(["one"], 1, 5, None)
+        self.error = error
+
+    def __iter__(self):
+        yield Piece("one")
+        raise self.error
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the answer", "at its end"])
+def test_a_schema_that_the_engine_refuses_is_told_by_the_callers_parameter(start, monkeypatch, late):
     server = start()
 
     def refuse(request):
-        raise UnsupportedError("No answer can be held to it.", "response_format")
+        error = UnsupportedError("No answer can be held to it.", "response_format")
+        if late:
+            return Broken(error)
+        raise error
 
     monkeypatch.setattr(server.engine, "generate", refuse)
     tool = {"type": "function", "function": {"name": "f"}}
@@ -93,18 +109,11 @@ def test_a_schema_that_the_engine_refuses_is_told_by_the_callers_parameter(start
     ):
         answer = server.client.post(path, json=body)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
-
-
-class Broken(FakeGeneration):
-    """Fails after a word."""
-
-    def __init__(self, error):
-        super().__init__(["one"], 1, 5, None)
-        self.error = error
-
-    def __iter__(self):
-        yield Piece("one")
-        raise self.error
+    if late:
+        streamed = server.client.post(PATH, json={**CHAT, "tools": [tool], "stream": True}).text
+        last = json.loads(streamed.split("data: ")[-1])["error"]
+        assert (last["code"], last["param"]) == ("unsupported_value", "tools")
+        assert "[DONE]" not in streamed
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_files_are_listed_by_purpose(server):
 
 def test_an_upload_to_a_full_disk_says_so_and_the_next_one_succeeds(server, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr("shutil.copyfileobj", fail_full)
+        broken.setattr("os.fsync", fail_full)
         answer = send(server)
     assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full")
     assert "Free some space" in answer.json()["error"]["message"]

@@ -2,12 +2,13 @@
 
 from contextvars import copy_context
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from deployments.llm.engines.fakes import FakeChatEngine
 from deployments.llm.engines.ports import EngineError, GenerationRequest, QueueFullError
-from deployments.llm.guards import guard_engines
+from deployments.llm.guards.guarded import guard_engines
 from deployments.llm.metrics import Metrics
 from deployments.llm.settings import LlmSettings
 from deployments.llm.work import build_floors
@@ -85,15 +86,13 @@ def test_a_guard_works_outside_of_a_request():
     assert "".join(piece.text for piece in pieces) == "one two three four"
 
 
-def test_a_generation_ends_where_its_prompt_cannot_be_counted():
-    """Else the others of its request would go on for nobody, and a client would read of a tokenizer."""
+def test_an_end_reads_no_text():
+    """The event loop says it, and others of a request wait for it."""
     chat = FakeChatEngine()
-    engines, floors, _ = build(chat)
+    engines, floors, metrics = build(chat)
     generation = engines.chat.generate(ASKED)
-
-    def fail(_):
-        raise EngineError("The tokenizer did not answer.")
-
-    chat.tokenize = fail
+    chat.tokenize = chat.count_tokens = Mock(side_effect=EngineError("The tokenizer did not answer."))
     generation.cancel()
     assert chat.generations[0].cancelled.is_set() and floors.chat.count == 0
+    assert f'kind="prompt",model="{contracts.LOCAL_CHAT_MODEL}"}} 4.0' in metrics.write().decode()
+    assert not chat.tokenize.called

@@ -231,8 +231,16 @@ def test_checkpoints_of_epochs_can_be_listed_and_asked(start):
     assert [path.name for path in kept.iterdir()] == ["step-4"]  # nothing that only a trainer needs
     assert not (kept / "step-4" / "optimizer.pt").exists()
     assert again.jobs.delete_model(name)
-    assert name not in again.jobs.fine_tuned_models()
+    assert name not in again.jobs.models()
     assert not again.jobs.delete_model(name)
+
+
+def test_checkpoints_displace_no_model_that_is_used(start):
+    server = start(trainer=TRAINER + "save(4, epoch=1); finish()")
+    model = wait_for(server, create(server), "succeeded")["fine_tuned_model"]
+    assert server.engine.wanted_soon == {f"{model}:ckpt-step-4": False, model: True}
+    stop(server)
+    assert start().engine.wanted_soon == server.engine.wanted_soon
 
 
 def test_the_adapter_can_be_downloaded_with_the_same_bytes_each_time(start):
@@ -254,8 +262,8 @@ def test_a_job_paused_as_it_ends_leaves_no_model_until_it_goes_on(start):
     server = start(trainer=TRAINER + "finish()")
     register, paused = server.engine.register_adapter, []
 
-    def pause_first(model_id, directory):
-        register(model_id, directory)
+    def pause_first(model_id, directory, **wishes):
+        register(model_id, directory, **wishes)
         if not paused:
             paused.append(server.client.post(f"{JOBS}/{server.jobs.list()[0].id}/pause").json()["status"])
 
@@ -280,7 +288,7 @@ def test_a_damaged_checkpoint_is_left_out(start, caplog):
     (folder / "step-x").mkdir()
     (folder / "step-9").mkdir()
     jobs = JobStore(folder.parent.parent)
-    assert jobs.fine_tuned_models() == {}
+    assert jobs.models() == {}
     assert "step-4/checkpoint.json" in caplog.text
 
 

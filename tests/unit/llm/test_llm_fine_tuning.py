@@ -11,6 +11,7 @@ import pytest
 
 from deployments.llm.engines.answer_text import AnswerText
 from deployments.llm.engines.fakes import FakeChatEngine
+from deployments.llm.engines.ports import QueueFullError
 from deployments.llm.fine_tuning.examples import BadExampleError, read_examples
 from shared import contracts
 from tests.unit.llm.conftest import QUICK_TRAINER
@@ -103,6 +104,23 @@ def test_a_file_that_was_damaged_since_fails_the_job_with_its_line(start, tmp_pa
     assert "training_file: Line 3" in failed["error"]["message"]
 
 
+def test_a_tokenizer_that_others_keep_busy_fails_no_job(start):
+    engine = FakeChatEngine()
+    count, refusals = engine.count_tokens, [QueueFullError("Other texts are being read.")]
+
+    def count_later(messages):
+        if refusals:
+            raise refusals.pop()
+        return count(messages)
+
+    engine.count_tokens = count_later
+    server = start(engine)
+    job = create(server)
+    create(server)  # which wakes who validates
+    assert wait_for(server, job, "succeeded", "failed")["status"] == "succeeded"
+    assert not refusals
+
+
 def test_a_trainer_that_breaks_fails_the_job(start):
     server = start(trainer="import sys; sys.exit(3)")
     failed = wait_for(server, create(server), "failed")
@@ -183,8 +201,8 @@ def test_a_stop_of_the_server_ends_the_trainer_and_the_job_runs_again(start):
 
 def test_a_job_cancelled_as_it_ends_leaves_no_model(start):
     class CancellingEngine(FakeChatEngine):
-        def register_adapter(self, model_id, directory):
-            super().register_adapter(model_id, directory)
+        def register_adapter(self, model_id, directory, **wishes):
+            super().register_adapter(model_id, directory, **wishes)
             (job,) = server.jobs.list()
             server.client.post(f"{JOBS}/{job.id}/cancel")
 

@@ -13,13 +13,14 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from deployments.llm.api.chat_requests import ChatBody
 from deployments.llm.engines.fakes import FakeChatEngine
-from deployments.llm.engines.ports import GenerationRequest
+from deployments.llm.engines.ports import GenerationRequest, NotReadyError, QueueFullError
 from deployments.llm.routes.chat import stream_chunks
 from deployments.llm.uploads import FileStore
 from shared import contracts
@@ -255,9 +256,28 @@ def test_bad_requests_are_answered_in_openais_shape(server, change, status, code
     assert error["code"] == code and error["message"]
 
 
+def test_a_model_that_is_not_in_memory_yet_is_a_503_with_the_time_to_come_again(server, monkeypatch):
+    error = NotReadyError("The model ft:x is not in memory.")
+    error.retry_after = 7
+    monkeypatch.setattr(server.engine, "generate", Mock(side_effect=error))
+    answer = server.client.post(CHAT_PATH, json=CHAT)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
+    assert answer.json()["error"]["code"] == "model_loading"
+
+
 def test_a_full_queue_is_a_429(start):
     answer = start(FakeChatEngine(max_queue=0)).client.post(CHAT_PATH, json=CHAT)
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
+
+
+def test_a_tokenizer_that_is_busy_with_large_texts_is_a_429(server, monkeypatch):
+    def refuse(_):
+        raise QueueFullError("Other texts are being read; try again in a moment.")
+
+    monkeypatch.setattr(server.engine, "tokenize", refuse)
+    answer = server.client.post("/tokenize", json={"prompt": "one"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2")
+    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
 
 
 def test_an_unknown_path_is_answered_in_openais_shape(server):

@@ -1,5 +1,6 @@
 """A real SIGTERM to a real server: what is short ends whole, what is long ends in words, what is new is turned away."""
 
+import json
 import os
 import signal
 import socket
@@ -100,6 +101,56 @@ def test_a_stop_lets_what_is_short_end_and_ends_the_rest_in_words(serve, tmp_pat
     assert process.wait(20) == -signal.SIGTERM
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log and "3 requests are ended before their time" in log
+
+
+def begin_upload(client):
+    """A connection over which half a file has been sent."""
+    head = (
+        "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+        f"Authorization: Bearer {KEY}\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="set.jsonl"\r\n\r\n'
+    )
+    connection = socket.create_connection(("127.0.0.1", client.base_url.port), timeout=30)
+    connection.sendall(head.encode() + b"x" * 50_000)
+    return connection
+
+
+def test_an_upload_that_cannot_end_is_answered_in_words_and_nothing_of_it_is_kept(serve, tmp_path):
+    process, client = serve(0.5)
+    sent = {"file": ("large.bin", b"x" * 2**16 * 200)}  # 20 s on the slow disk
+    with ThreadPoolExecutor() as pool, begin_upload(client) as half:
+        whole = pool.submit(client.post, "/v1/files", files=sent, data={"purpose": "user_data"})
+        wait_for(lambda: 'llm_requests_running{state="running"} 3.0' in client.get("/metrics").text)
+        wait_for(lambda: list(tmp_path.glob("files/.file-*/.content.*")))
+        process.send_signal(signal.SIGTERM)
+        answer = b"".join(iter(lambda: half.recv(2**16), b""))
+        stopped = whole.result()
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 503 ")
+    assert "connection: close" in head.lower() and "retry-after: " in head.lower()
+    assert json.loads(body)["error"].keys() == stopped.json()["error"].keys()
+    assert json.loads(body)["error"]["code"] == "server_stopping"
+    assert (stopped.status_code, stopped.json()["error"]["code"]) == (503, "server_stopping")
+    assert process.wait(20) == -signal.SIGTERM
+    log = (tmp_path / "log").read_text()
+    assert list((tmp_path / "files").iterdir()) == []
+    assert "Traceback" not in log
+    assert log.count("/v1/files 503") == 2, log
+
+
+def test_an_upload_that_ends_while_the_server_waits_is_kept(serve, tmp_path):
+    process, client = serve(20)
+    with begin_upload(client) as half:
+        wait_for(lambda: 'llm_requests_running{state="running"} 2.0' in client.get("/metrics").text)
+        process.send_signal(signal.SIGTERM)
+        wait_for(lambda: client.get("/health").json()["status"] == "stopping")
+        form = b'\r\n--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n--b--\r\n'
+        head = len('--b\r\nContent-Disposition: form-data; name="file"; filename="set.jsonl"\r\n\r\n')
+        half.sendall(b"x" * (50_000 - head - len(form)) + form)
+        answer = half.recv(2**16).decode()
+    assert answer.startswith("HTTP/1.1 200 ")
+    assert process.wait(20) == -signal.SIGTERM
+    assert len(list((tmp_path / "files").iterdir())) == 1
 
 
 def test_an_idle_server_stops_at_once_and_closes_its_connections(serve):

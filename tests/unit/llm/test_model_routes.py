@@ -1,5 +1,7 @@
 """`/v1/models`, `/tokenize` and `/detokenize`, and what the picture route refuses."""
 
+import json
+
 import pytest
 
 from shared import contracts
@@ -40,6 +42,39 @@ def test_a_deleted_model_stays_deleted_and_its_job_stays(server, tuned, start):
     assert tuned not in [model["id"] for model in again.client.get("/v1/models").json()["data"]]
     (job,) = again.client.get("/v1/fine_tuning/jobs").json()["data"]
     assert (job["status"], job["fine_tuned_model"]) == ("succeeded", tuned)
+
+
+def test_a_model_of_another_base_is_kept_and_says_which_base_it_needs(server, tuned, start, tmp_path, caplog):
+    (job,) = server.jobs.list()
+    server.stop()
+    config = server.jobs.adapter_dir(job.id) / "adapter_config.json"
+    config.write_text(json.dumps({"base_model_name_or_path": "/there/then/old-base"}))
+    with caplog.at_level("WARNING", logger="deployments.llm"):
+        other = start(llm_base_model=str(tmp_path / "new-base"))
+    assert tuned in caplog.text and tuned not in other.engine.adapters
+    assert tuned not in [model["id"] for model in other.client.get("/v1/models").json()["data"]]
+    said = [{"role": "user", "content": "hi"}]
+    answers = [other.client.get(f"/v1/models/{tuned}")] + [
+        other.client.post(path, json={"model": tuned, **body})
+        for path, body in (
+            ("/v1/chat/completions", {"messages": said}),
+            ("/v1/chat/completions", {"messages": said, "stream": True}),
+            ("/v1/completions", {"prompt": "hi"}),
+            ("/v1/responses", {"input": "hi"}),
+            ("/tokenize", {"prompt": "hi"}),
+        )
+    ]
+    for answer in answers:
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+        assert all(words in error["message"] for words in ("old-base", "new-base", "kept on disk"))
+    assert "does not exist" in other.client.get("/v1/models/ft:else").json()["error"]["message"]
+    other.stop()
+    again = start(llm_base_model=str(tmp_path / "old-base"))
+    assert again.client.get(f"/v1/models/{tuned}").status_code == 200
+    again.stop()
+    deleting = start(llm_base_model=str(tmp_path / "new-base"))
+    assert deleting.client.delete(f"/v1/models/{tuned}").json()["deleted"]
 
 
 @pytest.mark.parametrize("model", [MODEL, contracts.LOCAL_EMBEDDING_MODEL])

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -21,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from deployments.llm.engines.weights import name_weights
 from deployments.llm.fine_tuning.folder import checkpoint_dir, read_checkpoints
 from deployments.llm.fine_tuning.job import Hyperparameters, Job
 from deployments.llm.fine_tuning.store import read_events
@@ -129,6 +129,18 @@ def check_training_learns_and_tells(folder: Path) -> None:
         "valid_loss",
         "valid_mean_token_accuracy",
     }
+
+
+def check_a_job_does_not_go_on_with_another_base(folder: Path) -> None:
+    job_dir, job = make_job(folder, "rebased", chats(3))
+    train(folder, job_dir, job)
+    config = json.loads((job_dir / "adapter" / "adapter_config.json").read_text())
+    assert name_weights(config["base_model_name_or_path"]) == "chat"
+    shutil.copytree(folder / "chat", folder / "other-chat", dirs_exist_ok=True)
+    error = fails(
+        ValueError, lambda: train_job(job_dir, job, str(folder / "other-chat"), max_tokens=100, threads=1)
+    )
+    assert "chat" in str(error) and "other-chat" in str(error)
 
 
 def check_the_same_seed_learns_the_same_with_any_number_of_threads(folder: Path) -> None:
@@ -265,11 +277,11 @@ def check_kills_at_any_step_change_nothing(folder: Path) -> None:
 
 
 def check_the_process_leaves_a_result_or_an_error(folder: Path) -> None:
+    """A fork that has torch; the clients' tests start one by its command, on the bundled model."""
     job_dir, _ = make_job(folder, "process", chats(4))
-    command = [sys.executable, "-m", "deployments.llm.trainer", str(job_dir)]
-    environment = {**os.environ, "GHOSTWRITER_LLM_BASE_MODEL": str(folder / "chat")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
-    assert done.returncode == 0, done.stderr[-2000:]
+    trainer = start_trainer(folder, job_dir, "supervised")
+    trainer.join(60)
+    assert trainer.exitcode == 0, (job_dir / "trainer.log").read_text()[-2000:]
     assert json.loads((job_dir / "result.json").read_text())["trained_tokens"] == 2 * count_words(4)
     (job_dir / "train.jsonl").write_text("[]\n")
     trainer = start_trainer(folder, job_dir, "supervised")

@@ -36,10 +36,16 @@ class Provider(FakeTuning):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[Order, str, str]] = []
+        self.keys: list[str] = []
+        self.answers = True
 
-    def create_job(self, order: Order, training_file: str, validation_file: str) -> TuningJob:
+    def create_job(self, order: Order, training_file: str, validation_file: str, key: str) -> TuningJob:
         self.asked.append((order, self.files[training_file][0], self.files[validation_file][0]))
-        return super().create_job(order, training_file, validation_file)
+        self.keys.append(key)
+        job = super().create_job(order, training_file, validation_file, key)
+        if not self.answers:
+            raise TuningUnavailableError("no answer")
+        return job
 
 
 @pytest.fixture
@@ -155,6 +161,105 @@ def test_of_two_tasks_that_ask_at_once_one_gives_way(
     assert str(error.value) == "Another task was faster to ask for this job."
     assert tuning.asked == []
     assert read_row(sessions, purchase).asked_at == asked_at
+
+
+# --- the key of a request ---
+def end(sessions: Sessions, tuning: Provider, job_id: str, status: str = "failed") -> None:
+    """The job came to nothing, and that is recorded."""
+    tuning.finish(job_id, status)
+    with sessions.begin() as session:
+        row = records.find_job_by_id(session, job_id)
+        assert row is not None
+        records.finish_job(row, tuning.jobs[job_id])
+
+
+def wait_long(sessions: Sessions, purchase: Purchase) -> None:
+    """As if the two minutes were over."""
+    with sessions.begin() as session:
+        row = records.reserve_job(session, purchase.order)
+        assert row.asked_at is not None
+        row.asked_at -= jobs.ANSWER_WITHIN
+
+
+def test_a_job_that_no_list_shows_is_not_bought_twice_where_the_provider_knows_keys(
+    purchase: Purchase, sessions: Sessions, tuning: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its list is late by more than we wait, or keeps no metadata."""
+    monkeypatch.setattr(tuning, "find_job", lambda *_, **__: None)
+    tuning.answers = False
+    with pytest.raises(TuningUnavailableError, match="no answer"):
+        attach_or_create(purchase.order, sessions, tuning)
+    tuning.answers = True
+    wait_long(sessions, purchase)
+    assert attach_or_create(purchase.order, sessions, tuning).id == "ftjob-1"
+    first, second = tuning.keys
+    assert first == second
+    assert (len(tuning.jobs), len(first)) == (1, 64)
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_a_job_that_replaces_another_has_another_key(
+    purchase: Purchase, sessions: Sessions, tuning: Provider, monkeypatch: pytest.MonkeyPatch, lists: bool
+) -> None:
+    if not lists:
+        monkeypatch.setattr(tuning, "find_job", lambda *_, **__: None)
+    first = attach_or_create(purchase.order, sessions, tuning)
+    end(sessions, tuning, first.id)
+    second = attach_or_create(purchase.order, sessions, tuning, replace=True)
+    end(sessions, tuning, second.id, "cancelled")
+    third = attach_or_create(purchase.order, sessions, tuning, replace=True)
+    assert len({first.id, second.id, third.id}) == len(set(tuning.keys)) == 3
+
+
+def test_a_replacement_that_was_not_answered_is_asked_for_by_the_same_key(
+    purchase: Purchase, sessions: Sessions, tuning: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = attach_or_create(purchase.order, sessions, tuning)
+    end(sessions, tuning, first.id)
+    tuning.answers = False
+    with pytest.raises(TuningUnavailableError, match="no answer"):
+        attach_or_create(purchase.order, sessions, tuning, replace=True)
+    tuning.answers = True
+    wait_long(sessions, purchase)
+    failed = tuning.jobs[first.id]
+    late = lambda _, since=None: None if since is None or since > failed.created_at else failed  # noqa: E731
+    monkeypatch.setattr(tuning, "find_job", late)
+    assert attach_or_create(purchase.order, sessions, tuning).id == "ftjob-2"
+    assert (len(tuning.jobs), len(tuning.keys), len(set(tuning.keys))) == (2, 3, 2)
+
+
+def test_a_released_job_and_one_that_a_new_ledger_does_not_know_have_another_key(
+    purchase: Purchase, sessions: Sessions, tuning: Provider
+) -> None:
+    for _ in range(3):
+        job = attach_or_create(purchase.order, sessions, tuning)
+        end(sessions, tuning, job.id)
+        assert release_jobs(sessions, tuning) == 1  # the ledger keeps no trace
+    assert len(set(tuning.keys)) == len(tuning.jobs) == 3
+
+
+def test_a_job_whose_model_was_lost_with_it_is_replaced_by_another_key(
+    purchase: Purchase, sessions: Sessions, tuning: Provider
+) -> None:
+    first = attach_or_create(purchase.order, sessions, tuning)
+    tuning.finish(first.id)
+    with sessions.begin() as session:
+        row = records.reserve_job(session, purchase.order)
+        records.finish_job(row, tuning.jobs[first.id], model_version="1")
+    assert release_jobs(sessions, tuning, lambda model: False) == 1
+    second = attach_or_create(purchase.order, sessions, tuning, knows_model=lambda model: False)
+    assert second.id != first.id
+    assert len(set(tuning.keys)) == 2
+
+
+def test_other_settings_and_other_sets_have_other_keys(purchase: Purchase) -> None:
+    order = purchase.order
+    keys = {
+        each.name_request(before)
+        for each in (order, replace(order, n_epochs=9), replace(order, training_set="other"))
+        for before in ("", "ftjob-1")
+    }
+    assert len(keys) == 6
 
 
 # --- what came to nothing ---

@@ -83,10 +83,10 @@ class Unanswered(FakeTuning):
         super().__init__()
         self.begins, self.late, self.asked = begins, True, 0
 
-    def create_job(self, order: Order, training_file: str, validation_file: str) -> TuningJob:
+    def create_job(self, order: Order, training_file: str, validation_file: str, key: str) -> TuningJob:
         self.asked += 1
         if self.begins:
-            super().create_job(order, training_file, validation_file)
+            super().create_job(order, training_file, validation_file, key)
         raise TuningUnavailableError("no answer")
 
     def find_job(self, order: Order, *, since: float | None = None) -> TuningJob | None:

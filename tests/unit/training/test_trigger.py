@@ -39,7 +39,7 @@ def tuning(monkeypatch: pytest.MonkeyPatch) -> FakeTuning:
     monkeypatch.setattr(fine_tune, "FIRST_POLL", 0.0)
     tuning = FakeTuning()
     tuning.files["f"] = ("f", b"")
-    tuning.create_job(ORDER, "f", "f")
+    tuning.create_job(ORDER, "f", "f", "key")
     return tuning
 
 

@@ -41,7 +41,7 @@ class Server:
             if match := re.fullmatch(r"/files/(.+)/content", path):
                 return httpx.Response(200, content=self.fake.files[match[1]][1])
             if path == "/fine_tuning/jobs" and request.method == "POST":
-                return httpx.Response(200, json=self._create(json.loads(request.content)))
+                return httpx.Response(200, json=self._create(request))
             if path == "/fine_tuning/jobs":
                 jobs = [self._describe_job(key) for key in reversed(self.fake.jobs)]
                 return httpx.Response(200, json=self._list(jobs))
@@ -67,16 +67,16 @@ class Server:
         (file,) = [part for part in parts if isinstance(part, Message) and part.get_filename()]
         return self.fake._store(str(file.get_filename()), file.get_payload(decode=True))  # type: ignore[arg-type]
 
-    def _create(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _create(self, request: httpx.Request) -> dict[str, Any]:
+        body = json.loads(request.content)
         self.created.append(body)
         hyperparameters = body["method"]["supervised"]["hyperparameters"]
         epochs, rate = hyperparameters["n_epochs"], hyperparameters.get("learning_rate_multiplier", 1.0)
         order = Order(
             body["metadata"]["ghostwriter_training_set"], body["model"], epochs, rate, body["suffix"]
         )
-        return self._describe_job(
-            self.fake.create_job(order, body["training_file"], body["validation_file"]).id
-        )
+        files = body["training_file"], body["validation_file"]
+        return self._describe_job(self.fake.create_job(order, *files, request.headers["Idempotency-Key"]).id)
 
     def _count(self, body: dict[str, Any]) -> dict[str, Any]:
         messages = body["messages"]
@@ -152,7 +152,7 @@ def test_a_job_is_found_again_until_it_came_to_nothing(
 ) -> None:
     assert tuning.find_job(ORDER) is None
     file_id = tuning.upload_file(file, "a.jsonl")
-    job = tuning.create_job(ORDER, file_id, file_id)
+    job = tuning.create_job(ORDER, file_id, file_id, "key")
     assert (job.status, job.finished, job.metadata) == ("running", False, ORDER.metadata)
     found = tuning.find_job(ORDER)
     assert found is not None
@@ -165,10 +165,20 @@ def test_a_job_is_found_again_until_it_came_to_nothing(
     found = tuning.find_job(ORDER, since=job.created_at)
     assert found is not None and (found.id, found.status) == (job.id, "failed")
     assert tuning.find_job(Order("set-2", "base", 3, 1.5, "notes"), since=0) is None
-    newer = tuning.create_job(ORDER, file_id, file_id)
+    newer = tuning.create_job(ORDER, file_id, file_id, "another")
     found = tuning.find_job(ORDER, since=job.created_at)
     assert found is not None and found.id == newer.id
     assert tuning.retrieve_job(job.id).error == "it broke"
+
+
+def test_a_creation_that_is_repeated_makes_one_job(tuning: TuningApi, fake: FakeTuning, file: Path) -> None:
+    file_id = tuning.upload_file(file, "a.jsonl")
+    job = tuning.create_job(ORDER, file_id, file_id, "key")
+    assert tuning.create_job(ORDER, file_id, file_id, "key").id == job.id
+    fake.finish(job.id, "failed")
+    assert tuning.create_job(ORDER, file_id, file_id, "key").status == "failed"
+    assert tuning.create_job(ORDER, file_id, file_id, "another").id != job.id
+    assert len(fake.jobs) == 2
 
 
 @pytest.mark.parametrize("status", ["validating_files", "queued", "paused"])
@@ -176,7 +186,7 @@ def test_a_job_that_waits_or_is_paused_has_not_ended(
     tuning: TuningApi, fake: FakeTuning, file: Path, status: str
 ) -> None:
     uploaded = tuning.upload_file(file, "train.jsonl")
-    job = tuning.create_job(ORDER, uploaded, uploaded)
+    job = tuning.create_job(ORDER, uploaded, uploaded, "key")
     fake.change(job.id, status)
     seen = asyncio.run(tuning.watch_job(job.id))
     assert (seen.status, seen.finished, seen.fruitless) == (status, False, False)
@@ -187,7 +197,7 @@ def test_a_success_without_a_model_is_not_found_again(
     tuning: TuningApi, fake: FakeTuning, file: Path
 ) -> None:
     file_id = tuning.upload_file(file, "a.jsonl")
-    job = tuning.create_job(ORDER, file_id, file_id)
+    job = tuning.create_job(ORDER, file_id, file_id, "key")
     fake.finish(job.id)
     found = tuning.find_job(ORDER)
     assert found is not None and not found.fruitless
@@ -210,7 +220,7 @@ def test_lengths_are_those_of_the_model_where_the_provider_tells_them(
 
 def test_a_finished_job_names_model_and_results(tuning: TuningApi, fake: FakeTuning, file: Path) -> None:
     file_id = tuning.upload_file(file, "a.jsonl")
-    job = tuning.create_job(ORDER, file_id, file_id)
+    job = tuning.create_job(ORDER, file_id, file_id, "key")
     fake.finish(job.id)
     for finished in (tuning.retrieve_job(job.id), asyncio.run(tuning.watch_job(job.id))):
         assert (finished.status, finished.finished, finished.trained_tokens) == ("succeeded", True, 1000)
@@ -220,7 +230,7 @@ def test_a_finished_job_names_model_and_results(tuning: TuningApi, fake: FakeTun
 
 def test_cancelling_ends_a_job_and_may_come_late(tuning: TuningApi, file: Path) -> None:
     file_id = tuning.upload_file(file, "a.jsonl")
-    job = tuning.create_job(ORDER, file_id, file_id)
+    job = tuning.create_job(ORDER, file_id, file_id, "key")
     for _ in range(2):
         tuning.cancel_job(job.id)
     assert tuning.retrieve_job(job.id).status == "cancelled"
@@ -230,7 +240,7 @@ def test_what_is_unknown_is_refused(tuning: TuningApi) -> None:
     with pytest.raises(UnknownJobError):
         tuning.retrieve_job("ftjob-99")
     with pytest.raises(TuningError):
-        tuning.create_job(ORDER, "file-99", "file-99")
+        tuning.create_job(ORDER, "file-99", "file-99", "key")
 
 
 def test_a_provider_in_trouble_is_told_apart(tuning: TuningApi, fake: FakeTuning) -> None:
@@ -244,7 +254,7 @@ def test_a_provider_in_trouble_is_told_apart(tuning: TuningApi, fake: FakeTuning
 def test_the_settings_sent_are_those_ordered(fake: FakeTuning, server: Server, file: Path) -> None:
     tuning = OpenAiTuning("http://provider/v1", "key", transport=httpx.MockTransport(server.answer))
     file_id = tuning.upload_file(file, "a.jsonl")
-    tuning.create_job(ORDER, file_id, file_id)
+    tuning.create_job(ORDER, file_id, file_id, "key")
     (body,) = server.created
     assert body["method"]["supervised"]["hyperparameters"] == {"n_epochs": 3, "learning_rate_multiplier": 1.5}
     assert (body["model"], body["suffix"], body["metadata"]) == ("base", "notes", ORDER.metadata)

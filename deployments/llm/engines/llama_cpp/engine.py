@@ -13,92 +13,77 @@ from pathlib import Path
 from typing import Any
 
 from deployments.llm.engines.limits import limit_answer
+from deployments.llm.engines.llama_cpp.answer_check import AnswerCheck
 from deployments.llm.engines.llama_cpp.chat_text import Mixed
 from deployments.llm.engines.llama_cpp.fleet import Fleet
 from deployments.llm.engines.llama_cpp.generation import LlamaGeneration
 from deployments.llm.engines.llama_cpp.grammar_check import GrammarCheck
+from deployments.llm.engines.llama_cpp.large_texts import LargeTexts
 from deployments.llm.engines.llama_cpp.loading import load_server
 from deployments.llm.engines.llama_cpp.server import ServerOptions
 from deployments.llm.engines.llama_cpp.vocabulary import Vocabulary, choose_threads
 from deployments.llm.engines.llama_cpp.weights import prepare_weights
+from deployments.llm.engines.loading import LoadingEngine
 from deployments.llm.engines.ports import (
     ChatEngine,
+    EngineError,
     GenerationRequest,
     Messages,
     NotReadyError,
     QueueFullError,
     Tokens,
     UnknownModelError,
-    UnsupportedError,
 )
+from deployments.llm.engines.token_numbers import check_request, check_tokens
 from deployments.llm.settings import LlmSettings
 from shared import contracts
 
 log = logging.getLogger(__name__)
 
 
-class LlamaCppEngine(ChatEngine):
+class LlamaCppEngine(LoadingEngine, ChatEngine):
     """As many answers run at once as there are slots; the others wait in the order they came."""
 
     def __init__(self, settings: LlmSettings) -> None:
+        super().__init__()
         self.chat_model = contracts.LOCAL_CHAT_MODEL
         self._settings = settings
         self._limit = settings.llm_max_model_len
         self._fleet = Fleet(self._build, self.chat_model, settings.llm_max_models)
+        self._large_texts = LargeTexts()
         self._workers = ThreadPoolExecutor(settings.llm_max_batch, thread_name_prefix="answer")
         self._generations: list[LlamaGeneration] = []  # that run or wait
         self._lock = threading.Lock()
-        self._loaded = self._closed = False
-        self._failure: str | None = None
         self._weights = Path()
         self._vocabulary: Any = None
         self._grammars: Any = None
 
     # --- loading ---
-    def load(self) -> None:
-        try:
-            started = time.monotonic()
-            if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
-                log.warning("OMP_WAIT_POLICY=passive makes llama.cpp slower on an idle machine: unset it")
-            self._weights = prepare_weights(self._settings)
-            self._vocabulary = Vocabulary(self._weights)
-            self._limit = min(self._limit, self._vocabulary.context)
-            self._grammars = GrammarCheck(self._vocabulary.impossible_in_json)
-            self._fleet.start()
-            self._loaded = True
-            log.info(
-                "llama.cpp: %s loaded in %.1f s; %d answers at once of %d tokens",
-                self._weights.name,
-                time.monotonic() - started,
-                self._settings.llm_max_batch,
-                self._limit,
-            )
-        except Exception as error:
-            log.exception("The chat model could not be loaded")
-            self._failure = f"{type(error).__name__}: {error}"
+    def load_models(self) -> None:
+        started = time.monotonic()
+        if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive":
+            log.warning("OMP_WAIT_POLICY=passive makes llama.cpp slower on an idle machine: unset it")
+        self._weights = prepare_weights(self._settings)
+        self._vocabulary = Vocabulary(self._weights)
+        self._limit = min(self._limit, self._vocabulary.context)
+        self._grammars = GrammarCheck(self._vocabulary.impossible_in_json)
+        self._fleet.start()
+        log.info(
+            "llama.cpp: %s loaded in %.1f s; %d answers at once of %d tokens",
+            self._weights.name,
+            time.monotonic() - started,
+            self._settings.llm_max_batch,
+            self._limit,
+        )
 
     def _build(self, adapters: Mapping[str, Path]) -> Any:
         threads = self._settings.llm_threads or choose_threads(_count_cores())
         options = ServerOptions(self._limit, self._settings.llm_max_batch, threads)
         return load_server(self._weights, self._vocabulary.header, adapters, options)
 
-    @property
-    def ready(self) -> bool:
-        return self._loaded and not self._closed
-
-    @property
-    def failure(self) -> str | None:
-        return self._failure
-
-    def _check_ready(self) -> None:
-        if self._failure:
-            raise NotReadyError(f"The chat model could not be loaded: {self._failure}")
-        if not self.ready:
-            raise NotReadyError("The chat model is still loading; try again in a moment.")
-
     # --- fine-tuned models ---
-    def register_adapter(self, model_id: str, directory: Path) -> None:
-        self._fleet.register(model_id, directory)
+    def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
+        self._fleet.register(model_id, directory, soon=soon)
 
     def forget_adapter(self, model_id: str) -> None:
         self._fleet.forget(model_id)
@@ -113,56 +98,50 @@ class LlamaCppEngine(ChatEngine):
         return self._limit
 
     def tokenize(self, text: str) -> list[int]:
-        self._check_ready()
+        self.check_ready()
         return self._encode(self._vocabulary.chat_text.split(text))
 
     def detokenize(self, tokens: Tokens) -> str:
-        self._check_ready()
-        if (unknown := self._vocabulary.find_unknown(tokens)) is not None:
-            raise ValueError(f"This model has no token {unknown}.")
-        with self._fleet.borrow(self.chat_model) as (server, _):
+        self.check_ready()
+        check_tokens(tokens, self._vocabulary.size)
+        with self._large_texts.admit(len(tokens)), self._fleet.borrow(self.chat_model) as (server, _):
             return server.detokenize(tokens)
 
     def count_tokens(self, messages: Messages) -> int:
-        self._check_ready()
+        self.check_ready()
         chat_text = self._vocabulary.chat_text
         if messages[-1]["role"] != "assistant":
             return len(self._encode(chat_text.write_prompt(messages)))
         return sum(len(self._encode(parts)) for parts in chat_text.write_example(messages))
 
     def _encode(self, parts: Mixed) -> list[int]:
-        with self._fleet.borrow(self.chat_model) as (server, _):
+        size = sum(len(part) for part in parts if isinstance(part, str))
+        with self._large_texts.admit(size), self._fleet.borrow(self.chat_model) as (server, _):
             return server.tokenize(parts)
 
     def _read(self, prompt: Messages | str | Tokens) -> list[int]:
         if isinstance(prompt, str):
-            tokens = self.tokenize(prompt)
-        elif prompt and isinstance(prompt[0], int):
-            tokens = list(prompt)  # type: ignore[arg-type]
-            if (unknown := self._vocabulary.find_unknown(tokens)) is not None:
-                raise UnsupportedError(f"This model has no token {unknown}.", "prompt")
-        elif prompt:
-            tokens = self._encode(self._vocabulary.chat_text.write_prompt(prompt))
-        else:
-            tokens = []
-        if not tokens:
-            raise UnsupportedError("The prompt is empty.", "prompt")
-        return tokens
+            return self.tokenize(prompt)
+        if not prompt or isinstance(prompt[0], int):
+            return list(prompt)  # type: ignore[arg-type]
+        return self._encode(self._vocabulary.chat_text.write_prompt(prompt))
 
     # --- answers ---
     def generate(self, request: GenerationRequest) -> LlamaGeneration:
-        self._check_ready()
+        self.check_ready()
         if not self._fleet.knows(request.model):
             raise UnknownModelError(request.model)
-        if (unknown := self._vocabulary.find_unknown(request.logit_bias)) is not None:
-            raise UnsupportedError(f"This model has no token {unknown}.", "logit_bias")
+        check_request(request, self._vocabulary.size)
         self._check_queue()
         prompt = self._read(request.prompt)
         limit = limit_answer(
             self._limit, len(prompt), request.max_tokens, self._settings.llm_default_max_tokens
         )
-        grammar = self._write_grammar(request.json_schema) if request.json_schema is not None else ""
-        generation = LlamaGeneration(request, prompt, limit, grammar)
+        if request.json_schema is None:
+            generation = LlamaGeneration(request, prompt, limit)
+        else:
+            grammar, check = self._write_grammar(request.json_schema), AnswerCheck(request.json_schema)
+            generation = LlamaGeneration(request, prompt, limit, grammar, check)
         with self._lock:
             if self._closed:
                 raise NotReadyError("The server is stopping.")
@@ -187,6 +166,9 @@ class LlamaCppEngine(ChatEngine):
         try:
             with self._fleet.borrow(generation.request.model) as (server, lora):
                 generation.run(server, lora)
+        except EngineError as error:  # it says what there is to do
+            log.warning("A generation with %s failed: %s", generation.request.model, error)
+            generation.fail(error)
         except Exception as error:
             log.exception("A generation with %s failed", generation.request.model)
             generation.fail(error)
@@ -197,7 +179,7 @@ class LlamaCppEngine(ChatEngine):
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
+            super().close()
             for generation in self._generations:
                 generation.cancel()
         self._workers.shutdown(wait=False, cancel_futures=True)

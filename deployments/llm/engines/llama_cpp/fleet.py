@@ -20,6 +20,7 @@ from deployments.llm.engines.ports import EngineError, NotReadyError, UnknownMod
 log = logging.getLogger(__name__)
 
 _SWAP_SECONDS: Final = 120.0
+_RETRY_SECONDS: Final = 10
 _CLOSE_SECONDS: Final = 5.0
 
 Build = Callable[[Mapping[str, Path]], tuple[LlamaServer, Mapping[str, str]]]
@@ -36,9 +37,10 @@ class _Lease:
 class Fleet:
     """Keeps the `max_adapters` most recently used adapters loaded, and lends the server that has what is asked for."""
 
-    def __init__(self, build: Build, base: str, max_adapters: int) -> None:
-        self._build, self._base, self._max = build, base, max_adapters
-        self._known: OrderedDict[str, Path] = OrderedDict()  # most recently used or registered last
+    def __init__(self, build: Build, base: str, max_adapters: int, *, seconds: float = _SWAP_SECONDS) -> None:
+        self._build, self._base, self._max, self._seconds = build, base, max_adapters, seconds
+        self._known: OrderedDict[str, Path] = OrderedDict()  # most recently used, or registered to be, last
+        self._unasked: set[str] = set()  # registered for later: not loaded before somebody asks
         self._awaited: list[str] = []  # once for each that waits, in the order they came
         self._failed: dict[str, tuple[Path, str]] = {}
         self._current: _Lease | None = None
@@ -55,11 +57,13 @@ class Fleet:
         self._thread = threading.Thread(target=self._renew_forever, name="adapters", daemon=True)
         self._thread.start()
 
-    def register(self, model_id: str, directory: Path) -> None:
-        """Makes an adapter known; once a server runs, it is loaded in the background."""
+    def register(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
+        """Makes an adapter known. Once a server runs, it is loaded in the background; without `soon` only when it is
+        asked for, and whatever was used or registered for soon goes before it."""
         with self._changed:
             self._known[model_id] = directory
-            self._known.move_to_end(model_id)
+            self._known.move_to_end(model_id, last=soon)
+            (self._unasked.discard if soon else self._unasked.add)(model_id)
             self._failed.pop(model_id, None)
             self._changed.notify_all()
 
@@ -67,6 +71,7 @@ class Fleet:
         """Takes an adapter away."""
         with self._changed:
             self._known.pop(model_id, None)
+            self._unasked.discard(model_id)
             self._failed.pop(model_id, None)
             self._changed.notify_all()
 
@@ -83,11 +88,13 @@ class Fleet:
 
     @contextmanager
     def borrow(self, model_id: str) -> Iterator[tuple[LlamaServer, list[dict[str, float]]]]:
-        """The server and the scale of each of its adapters; waits while the adapter is loaded.
+        """The server and the scale of each of its adapters; waits so many seconds while the adapter is loaded.
 
-        Raises UnknownModelError, NotReadyError, or EngineError where the adapter can't be loaded.
+        Raises UnknownModelError, NotReadyError (also where answers of others kept it from being loaded in time), or
+        EngineError where the adapter can't be loaded.
         """
         with self._changed:
+            self._unasked.discard(model_id)
             self._awaited.append(model_id)
             self._changed.notify_all()
             try:
@@ -109,7 +116,7 @@ class Fleet:
                 self._changed.notify_all()
 
     def _wait_for(self, model_id: str) -> _Lease:
-        deadline = time.monotonic() + _SWAP_SECONDS
+        deadline = time.monotonic() + self._seconds
         while True:
             if self._closed or self._current is None:
                 raise NotReadyError("The server is stopping.")
@@ -124,13 +131,21 @@ class Fleet:
                 return self._current
             left = deadline - time.monotonic()
             if left <= 0:
-                raise EngineError(f"The model {model_id} was not loaded within {_SWAP_SECONDS:.0f} s.")
+                raise self._refuse(model_id)
             self._changed.wait(left)
+
+    def _refuse(self, model_id: str) -> NotReadyError:
+        error = NotReadyError(
+            f"The model {model_id} is not in memory, and found no place there within {self._seconds:.0f} s: answers of "
+            f"other fine-tuned models run. Try again in a moment, or raise GHOSTWRITER_LLM_MAX_MODELS ({self._max})."
+        )
+        error.retry_after = _RETRY_SECONDS
+        return error
 
     def _choose(self) -> dict[str, Path]:
         """What somebody waits for, who came first before all, then what was used last."""
         awaited = [name for name in dict.fromkeys(self._awaited) if name in self._known]
-        others = [name for name in self._known if name not in awaited]
+        others = [name for name in self._known if name not in awaited and name not in self._unasked]
         fit = [name for name in (*others, *reversed(awaited)) if name not in self._failed]
         return {name: self._known[name] for name in fit[-self._max :]}
 

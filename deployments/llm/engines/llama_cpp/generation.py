@@ -1,11 +1,10 @@
 """One answer on llama.cpp: its chunks become pieces. It knows no queue and no server beyond the one it is given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deployments.llm.engines.answer_text import AnswerText
 from deployments.llm.engines.llama_cpp.request_body import watches_tokens, write_body
-from deployments.llm.engines.llama_cpp.schema import check_kept
 from deployments.llm.engines.ports import (
     EngineError,
     FinishReason,
@@ -21,14 +20,22 @@ if TYPE_CHECKING:
 
 
 class LlamaGeneration(QueuedGeneration):
-    """The worker's thread runs it, the caller's takes the pieces."""
+    """The worker's thread runs it, the caller's takes the pieces.
+
+    `check` raises EngineError for a whole answer that breaks what the grammar was to hold it to.
+    """
 
     def __init__(
-        self, request: GenerationRequest, prompt: Sequence[int], max_tokens: int, grammar: str
+        self,
+        request: GenerationRequest,
+        prompt: Sequence[int],
+        max_tokens: int,
+        grammar: str = "",
+        check: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self.request, self.prompt, self.max_tokens = request, prompt, max_tokens
-        self._grammar = grammar
+        self._grammar, self._check = grammar, check
         self._answer = AnswerText(request.stop)
         self._text = ""
         self._tokens: list[int] = []  # of the answer, known where they are watched
@@ -37,6 +44,10 @@ class LlamaGeneration(QueuedGeneration):
         self._cached = 0
         self._untold: list[TokenLogprob] = []
         self._unused = frozenset(prompt) if watches_tokens(request) else frozenset[int]()
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt)
 
     def run(self, server: "LlamaServer", lora: Sequence[Mapping[str, float]]) -> None:
         """Generates on the server to the end. Raises EngineError."""
@@ -84,9 +95,10 @@ class LlamaGeneration(QueuedGeneration):
 
     def _finish(self, reason: FinishReason, usage: Mapping[str, Any]) -> None:
         self._written = self._begun_at + int(usage["completion_tokens"])
-        if self._grammar and reason == "stop" and not self._answer.stopped:
-            check_kept(self._text)
-        self._put(self._answer.push(self._text, last=True), "stop" if self._answer.stopped else reason)
+        rest = self._answer.push(self._text, last=True)
+        if reason == "stop" and not self._answer.stopped:
+            self._check(self._text)
+        self._put(rest, "stop" if self._answer.stopped else reason)
 
     def _put(self, text: str, reason: FinishReason | None = None) -> None:
         usage = Usage(len(self.prompt), self._written, self._cached) if reason else None

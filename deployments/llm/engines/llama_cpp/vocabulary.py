@@ -1,6 +1,5 @@
 """What a GGUF file says of its model: vocabulary, chat template, context. It reads no weights."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -35,9 +34,10 @@ class Vocabulary:
     def _name(self, token: int | None) -> str:
         return self._texts[token] if token is not None and 0 <= token < len(self._texts) else ""
 
-    def find_unknown(self, tokens: Iterable[int]) -> int | None:
-        """The first that the model does not have."""
-        return next((token for token in tokens if not 0 <= token < len(self._texts)), None)
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return len(self._texts)
 
 
 def choose_threads(cores: int) -> int:

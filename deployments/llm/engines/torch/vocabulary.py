@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from deployments.llm.engines.ports import Messages, TokenLogprob, Tokens
+from deployments.llm.engines.token_numbers import check_tokens
 from deployments.llm.engines.torch.chat_tokens import encode_prompt
 
 
@@ -21,24 +22,17 @@ class Vocabulary:
         self.tokenizer, self.size, self.stop_tokens = tokenizer, size, stop_tokens
 
     def encode(self, prompt: Messages | str | Tokens) -> list[int]:
-        """Tokens of messages, by the chat template, of a text, or the tokens themselves. Raises ValueError."""
+        """Tokens of messages, by the chat template, of a text, or the tokens themselves."""
         if isinstance(prompt, str):
             return list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
         if prompt and isinstance(prompt[0], int):
-            tokens: list[int] = list(prompt)  # type: ignore[arg-type]
-            self.check(tokens)
-            return tokens
+            return list(prompt)  # type: ignore[arg-type]
         return encode_prompt(self.tokenizer, prompt)  # type: ignore[arg-type]
 
     def decode(self, tokens: Tokens) -> str:
         """Their text. Raises ValueError for a token that the model does not have."""
-        self.check(tokens)
+        check_tokens(tokens, self.size)
         return str(self.tokenizer.decode(list(tokens)))
-
-    def check(self, tokens: Tokens) -> None:
-        """Raises ValueError for a token that the model does not have."""
-        if unknown := [token for token in tokens if not 0 <= token < self.size]:
-            raise ValueError(f"This model has no token {unknown[0]}.")
 
     @cached_property
     def guide(self) -> Any:
@@ -65,7 +59,7 @@ class Vocabulary:
 @torch.inference_mode()
 def score_tokens(model: Any, vocabulary: Vocabulary, tokens: Sequence[int], top: int) -> list[TokenLogprob]:
     """Each token's log probability after those before it; the first one's is NaN."""
-    vocabulary.check(tokens)
+    check_tokens(tokens, vocabulary.size)
     if not tokens:
         return []
     logits = model(torch.tensor([list(tokens)], device=model.device), use_cache=False).logits[0, :-1]

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from deployments.llm.engines.digests import BASE_SETTING, check_digest
-from deployments.llm.engines.weights import WeightsMissingError, fetch_base_weights, locate_base_weights
+from deployments.llm.engines.weights import (
+    WeightsMissingError,
+    fetch_base_weights,
+    locate_base_weights,
+    name_converted,
+)
 from deployments.llm.settings import LlmSettings
 
 log = logging.getLogger(__name__)
@@ -33,8 +38,7 @@ def locate_chat_weights(settings: LlmSettings) -> str:
     if not source.endswith(".gguf"):
         return source
     gguf = Path(source)
-    # The file's size is part of the name, so that another release of the package is converted anew.
-    target = settings.models_dir / f"{gguf.stem.lower()}-{gguf.stat().st_size}"
+    target = settings.models_dir / name_converted(gguf)
     if not (target / "config.json").is_file():
         convert_gguf(gguf, target)
     return str(target)
