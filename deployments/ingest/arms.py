@@ -5,6 +5,7 @@ Which sources a connector has, and what is in a batch, is known when it runs; th
 
 from typing import Any, Final
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Asset, TaskGroup, get_current_context, task, task_group
 
 from deployments.ingest.errors import KnowledgeError, OvertakenError
@@ -81,3 +82,13 @@ def name_map_index(batch: Any) -> str:
     context = get_current_context()
     context["map_index_name"] = batch["label"]
     return str(context["run_id"])
+
+
+def ask_about_removals(problems: Any) -> None:
+    """A run of `approve_removals` for each removal that waits, named after it: one, however often it is asked for."""
+    TriggerDagRunOperator.partial(
+        task_id="ask_about_removals",
+        task_display_name="🙋 Ask about removals",
+        trigger_dag_id=contracts.APPROVE_REMOVALS_DAG,
+        skip_when_already_exists=True,
+    ).expand_kwargs(problems)

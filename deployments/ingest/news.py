@@ -2,12 +2,16 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from shared import contracts
+from shared.orchestration.recording import record_lineage
 from shared.settings import get_settings
+
+if TYPE_CHECKING:
+    from deployments.ingest.commitment import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +71,15 @@ def publish(context: Mapping[str, Any]) -> str | None:
             "The knowledge base stands; the next run publishes it, and training looks by itself once a day."
         )
         raise AirflowSkipException(f"not published: {error}") from error
+
+
+def record_outcome(outcome: "Outcome") -> None:
+    """What the run came to, for its lineage."""
+    record_lineage(
+        inputs={contracts.DOCUMENTS: {"version": outcome.digest, "row_count": outcome.documents}},
+        outputs={contracts.CHUNKS: {"version": outcome.digest, "row_count": outcome.chunks}},
+        run={"written": outcome.written, "removed": outcome.removed, **outcome.counts},
+    )
 
 
 def record_failure(context: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy.orm import Session
 
-from deployments.ingest import comparison, ledger, schemas, sync
+from deployments.ingest import comparison, ledger, schemas, source_records, sync
 from deployments.ingest.batches import Batch, Planned
 from deployments.ingest.errors import KnowledgeError, OvertakenError
 from deployments.ingest.handover import RunFiles
@@ -59,7 +59,7 @@ def write_plan(
         )
     gone_sources = set(files.read_notes("declarations")["gone"])
     failed = [source.name for source in sources if source.name not in listings]
-    hidden = ledger.list_source_names(session) - {source.name for source in sources} - gone_sources
+    hidden = source_records.list_source_names(session) - {source.name for source in sources} - gone_sources
     declared = [schemas.row_to_problem(row) for row in files.read("declarations")]
     unlisted = [problem for name in sorted(listings) for problem in _read_problems(files, name)]
     problems = [
@@ -112,7 +112,7 @@ def _read_problems(files: RunFiles, source: str) -> Iterator[Problem]:
 def _keep_problems(session: Session, failed: Sequence[str]) -> Iterator[Problem]:
     """Problems of documents that are not looked at in this run, and of sources that could not be."""
     yield from comparison.list_quarantined(session)
-    errors = ledger.read_source_errors(session, failed)
+    errors = source_records.read_source_errors(session, failed)
     for name in failed:
         message = errors.get(name) or "it was not listed in this run: the log says why"
         yield Problem(name_source(name), f"{message}; its documents stay as they are")

@@ -11,7 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Final, TypedDict
 
-from deployments.ingest import commitment, ledger, listing, loading, planning, reading, schemas, sync
+from deployments.ingest import (
+    commitment,
+    ledger,
+    listing,
+    loading,
+    planning,
+    reading,
+    schemas,
+    source_records,
+    sync,
+)
 from deployments.ingest.batches import Batch, Planned
 from deployments.ingest.clearing import Request
 from deployments.ingest.commitment import Outcome
@@ -52,8 +62,8 @@ def list_sources(ingest: Ingest, run: str, *, reason: str = "") -> list[SourceEn
     with ingest.sessions.begin() as session:
         ledger.begin_sync(session, run, reason)
         # What a mistake in a declaration hides is there still, and keeps its documents.
-        gone = find_gone(ledger.list_source_names(session), sources, problems)
-        ledger.declare_sources(session, sources, gone, run)
+        gone = find_gone(source_records.list_source_names(session), sources, problems)
+        source_records.declare_sources(session, sources, gone, run)
     rows = [schemas.problem_to_row(problem) for problem in problems]
     files.write_rows("declarations", schemas.PROBLEMS, rows, {"gone": sorted(gone)})
     files.write_rows("sources", schemas.SOURCES, [schemas.source_to_row(source) for source in sources])
@@ -100,10 +110,10 @@ def scan(ingest: Ingest, run: str, source: SourceEntry) -> dict[str, int]:
     except Exception as error:
         message = f"{error}"[:1000] or type(error).__name__
         with ingest.sessions.begin() as session:
-            ledger.record_listing(session, found.name, run, time.monotonic() - began, error=message)
+            source_records.record_listing(session, found.name, run, time.monotonic() - began, error=message)
         raise
     with ingest.sessions.begin() as session:
-        ledger.record_listing(
+        source_records.record_listing(
             session, found.name, run, time.monotonic() - began, documents=counts["documents"]
         )
     log.info("%s: %s", found.name, counts)
@@ -112,7 +122,7 @@ def scan(ingest: Ingest, run: str, source: SourceEntry) -> dict[str, int]:
 
 def _read_known(ingest: Ingest, source: str) -> dict[str, str]:
     with ingest.sessions() as session:
-        return ledger.read_known(session, source)
+        return source_records.read_known(session, source)
 
 
 def read_sources(ingest: Ingest, run: str) -> list[Source]:

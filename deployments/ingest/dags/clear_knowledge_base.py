@@ -1,4 +1,3 @@
-# mypy: ignore-errors
 """### 🧹 Clear the knowledge base
 
 Empties Weaviate and marks every document as removed; the files and the audit trail of old posts stay. It is
@@ -8,11 +7,12 @@ refused, and so is one that names another version of the knowledge base.
 """
 
 from airflow.sdk import dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
 
+from deployments.ingest.clearing import OutdatedRequestError, read_request
 from deployments.ingest.defaults import DAG_DEFAULTS
 from shared import contracts
 from shared.orchestration.datasets import dataset_asset
+from shared.orchestration.failures import fails_at_once
 from shared.settings import get_settings
 
 
@@ -26,15 +26,14 @@ from shared.settings import get_settings
 )
 def clear_knowledge_base() -> None:
     @task(task_display_name="🧹 Clear", outlets=[dataset_asset(contracts.CHUNKS)])
+    @fails_at_once(OutdatedRequestError)
     def clear(run_id: str) -> int:
-        from deployments.ingest import tasks
-        from deployments.ingest.clearing import OutdatedRequestError, read_request
+        from deployments.ingest import composition, tasks
 
         run = get_current_context()["dag_run"]
-        try:
-            return tasks.clear(get_settings(), run_id, read_request(run.conf or {}, run.run_after))
-        except OutdatedRequestError as error:
-            raise AirflowFailException(str(error)) from error
+        request = read_request(run.conf or {}, run.run_after)
+        with composition.build_ingest(get_settings()) as ingest:
+            return tasks.clear(ingest, run_id, request)
 
     clear()
 

@@ -1,17 +1,13 @@
 """### 📚 Ingest the knowledge base
 
-Keeps the knowledge base in step with its sources: the folders in `content/knowledge/`, what `content/sources.toml`
-names, and uploads. Only documents that are new, changed or gone are touched, and no text is embedded twice.
+Keeps the knowledge base in step with its sources: folders in `content/knowledge/`, what `content/sources.toml` names,
+and uploads. Only what is new, changed or gone is touched, and no text is embedded twice.
 
-1. **plan** reads what sources there are and lists them: what is there, unread. A source that can't be listed keeps
-   its documents; the others go on. What was listed is compared with the ledger, and what is to be read is put into
-   batches.
-2. Each connector has an arm of its own, mapped over its **batches**: **extract** opens, reads and splits a batch,
-   **load** embeds what is new in it, writes and verifies it.
-3. **commit** switches to the new versions in one transaction, and then deletes the old ones. A crash anywhere leaves
-   old or new, and the next run finishes the job.
-4. **publish** tells the training deployment. **report_problems** names what can't be used; where more of a source is
-   gone than its share allows, **ask_about_removals** asks a person (`approve_removals`), and until then it stays.
+**plan** lists the sources and compares them with the ledger; one that can't be listed keeps its documents. Each
+connector has an arm, mapped over batches: **extract** reads and splits, **load** embeds, writes and verifies.
+**commit** switches to the new versions in one transaction and then deletes the old ones: a crash anywhere leaves old
+or new. **publish** tells the training deployment; **report_problems** names what can't be used; where more of a
+source is gone than its share allows, **ask_about_removals** asks a person, and until then it stays.
 
 It runs daily, when the asset `ghostwriter://knowledge_sources` is updated (a script, `curl`, an upload), and when a
 person asks (`ghostwriter knowledge sync`, the desk). Run it again at any time: it works out from state what is due.
@@ -19,7 +15,6 @@ person asks (`ghostwriter knowledge sync`, the desk). Run it again at any time: 
 
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, get_current_context, task
 
 from deployments.ingest import arms, news
@@ -29,7 +24,6 @@ from deployments.ingest.freshness import DEADLINE
 from shared import contracts
 from shared.orchestration.datasets import dataset_asset
 from shared.orchestration.failures import fails_at_once
-from shared.orchestration.recording import record_lineage
 from shared.settings import get_settings
 
 DOCUMENTS, CHUNKS = dataset_asset(contracts.DOCUMENTS), dataset_asset(contracts.CHUNKS)
@@ -64,12 +58,7 @@ def ingest_knowledge_base() -> None:
         from deployments.ingest import composition, tasks
 
         with composition.build_ingest(get_settings()) as ingest:
-            outcome = tasks.commit(ingest, run_id)
-        record_lineage(
-            inputs={contracts.DOCUMENTS: {"version": outcome.digest, "row_count": outcome.documents}},
-            outputs={contracts.CHUNKS: {"version": outcome.digest, "row_count": outcome.chunks}},
-            run={"written": outcome.written, "removed": outcome.removed},
-        )
+            news.record_outcome(tasks.commit(ingest, run_id))
 
     @task(task_display_name="📣 Publish")
     def publish() -> str | None:
@@ -84,13 +73,7 @@ def ingest_knowledge_base() -> None:
     for connector in arms.CONNECTORS:
         planned >> arms.build_arm(connector, DOCUMENTS, CHUNKS) >> committed
     committed >> [publish(), problems]
-    ask = TriggerDagRunOperator.partial(
-        task_id="ask_about_removals",
-        task_display_name="🙋 Ask about removals",
-        trigger_dag_id=contracts.APPROVE_REMOVALS_DAG,
-        skip_when_already_exists=True,
-    )
-    ask.expand_kwargs(problems)
+    arms.ask_about_removals(problems)
 
 
 ingest_knowledge_base()

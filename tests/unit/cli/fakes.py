@@ -132,8 +132,6 @@ class FakeServing:
         self.cited_hash = "h" * 64
         self.problems: list[dict[str, str]] = []
         self.removals: list[dict[str, str]] = []
-        self.unknown_for = 0
-        """So many requests come before Airflow knows a new folder."""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content) if request.content else None
@@ -148,10 +146,6 @@ class FakeServing:
         if key == ("GET", "/api/knowledge"):
             return httpx.Response(200, json=self.describe_knowledge())
         if key == ("POST", "/api/knowledge/sync"):
-            if self.unknown_for:
-                self.unknown_for -= 1
-                message = {"error": {"message": "Airflow does not know `outside` yet"}}
-                return httpx.Response(503, json=message, headers={"Retry-After": "2"})
             self.stored = dict(self.documents)
             digests = (body or {}).get("accept_removals", [])
             self.removals = [removal for removal in self.removals if removal["digest"] not in digests]

@@ -59,13 +59,6 @@ def test_knowledge_sync_no_wait_asks_and_returns(command: Command, system: FakeS
     assert answer == {"run": "never begun"}
 
 
-def test_knowledge_sync_waits_until_a_new_folder_is_known(command: Command, system: FakeSystem) -> None:
-    system.serving.unknown_for = 2
-    assert command("knowledge", "sync") == 0
-    assert "\nAirflow does not know `outside` yet · " in command.err
-    assert len(system.ingest.runs[contracts.INGEST_DAG]) == 1
-
-
 def test_knowledge_sync_that_is_stopped_says_that_the_run_goes_on(
     command: Command, system: FakeSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

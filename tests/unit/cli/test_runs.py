@@ -129,15 +129,12 @@ def test_a_time_limit_ends_the_watching_alone() -> None:
 
 
 class IngestRun(FakeAirflow):
-    """A run of two batches for `guides`, of 20 documents and 1."""
+    """A run of two batches from folders, of 20 documents and 1."""
 
     def __init__(self, states: dict[str, list[str]]) -> None:
         super().__init__()
         self.states = states
-        self.results = {
-            "plan": {"added": 20, "changed": 1, "unchanged": 4, "removed": 0},
-            "guides.extract": [{"uris": ["u"] * 20}, {"uris": ["u"]}],
-        }
+        self.results = {"folder.batches": [{"documents": 20}, {"documents": 1}]}
 
     def list_task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         return [
@@ -148,18 +145,36 @@ class IngestRun(FakeAirflow):
 
 
 def test_progress_of_an_ingest_run_counts_documents_done_and_to_do() -> None:
-    run = IngestRun({"plan": ["running"], "guides.extract": ["none"]})
-    assert IngestProgress(run, "mine").describe() == "planning"
-    run.states = {
-        "plan": ["success"],
-        "guides.extract": ["success"],
-        "guides.split": ["success", "success"],
-        "guides.prepare": ["success", "running"],
-        "guides.ingest": ["running", "none"],
+    run = IngestRun({"plan": ["running"], "folder.batches": ["none"], "git.batches": ["none"]})
+    now = iter([10.0, 40.0])
+    progress = IngestProgress(run, "mine", clock=lambda: next(now))
+    assert progress.describe() == "listing the sources"
+    run.states |= {"plan": ["success"], "git.batches": ["skipped"], "folder.batches": ["running"]}
+    assert progress.describe() == "making batches"
+    run.states |= {
+        "folder.batches": ["success"],
+        "folder.extract": ["success", "success"],
+        "folder.load": ["running", "none"],
     }
-    progress = IngestProgress(run, "mine")
-    assert progress.describe() == "0 of 21 documents written (21 split, 20 embedded)"
-    run.states["guides.ingest"] = ["none", "success"]
-    assert progress.describe() == "1 of 21 documents written (21 split, 20 embedded)"
-    run.results["plan"] = {"added": 0, "changed": 0}
-    assert IngestProgress(run, "mine").describe() == "no document to write"
+    assert progress.describe() == "0 of 21 documents written (21 read)"
+    run.states["folder.load"] = ["running", "success"]
+    assert progress.describe() == "1 of 21 documents written (21 read)"
+    run.states["folder.load"] = ["success", "success"]
+    assert progress.describe() == "21 of 21 documents written (21 read)"
+
+
+def test_progress_says_what_is_left_at_the_pace_so_far() -> None:
+    run = IngestRun(
+        {"plan": ["success"], "folder.batches": ["success"], "folder.load": ["success", "none", "none"]}
+    )
+    run.results["folder.batches"] = [{"documents": 10}, {"documents": 10}, {"documents": 10}]
+    now = iter([10.0, 40.0])
+    progress = IngestProgress(run, "mine", clock=lambda: next(now))
+    assert progress.describe() == "10 of 30 documents written (0 read)"
+    run.states["folder.load"] = ["success", "success", "none"]
+    assert progress.describe() == "20 of 30 documents written (0 read), 30 s left"
+
+
+def test_progress_of_a_run_with_nothing_to_read_says_so() -> None:
+    run = IngestRun({"plan": ["success"], "folder.batches": ["skipped"], "commit": ["running"]})
+    assert IngestProgress(run, "mine").describe() == "no document to read"

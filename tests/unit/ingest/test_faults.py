@@ -22,7 +22,7 @@ def test_a_sync_that_dies_at_any_call_to_store_or_provider_is_finished_by_the_ne
         if not die_and_go_on(stage, Reaper(), at, when, ledger=False):
             break
         deaths += 1
-    assert deaths > 10
+    assert deaths >= 10
 
 
 def test_a_sync_that_dies_at_a_statement_or_commit_is_finished_by_the_next(stage: Stage) -> None:
@@ -31,4 +31,4 @@ def test_a_sync_that_dies_at_a_statement_or_commit_is_finished_by_the_next(stage
         if not die_and_go_on(stage, Reaper(), at, "before", ledger=True):
             break
         deaths += 1
-    assert deaths > 10
+    assert deaths >= 10
