@@ -15,6 +15,7 @@ from cli.output import CommandError, print_error
 from cli.write import write
 from shared.airflow import AirflowError
 from shared.registry.port import RegistryError
+from shared.retrieval_settings import RetrievalSettingsError
 from shared.secret_files import SecretError
 from shared.voice import VoiceError
 
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str], *, connection: Any = None) -> int:
             "MLflow can't be reached: is the stack up? make up" if down else str(error), as_json=as_json
         )
         return 1
-    except (SecretError, VoiceError) as error:
+    except (SecretError, VoiceError, RetrievalSettingsError) as error:
         print_error(str(error), as_json=as_json)
         return 1
     except AirflowError as error:

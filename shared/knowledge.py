@@ -3,7 +3,7 @@
 It only reads, and it knows no store, no source and no page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from shared.ledger.models import (
+    CollectionDocument,
     DocumentText,
     DocumentVersion,
     KnowledgeProblem,
@@ -48,6 +49,21 @@ def select_visible(session: Session, hits: Sequence[ScoredChunk]) -> list[Scored
         )
     }
     return [hit for hit in hits if (hit.chunk.uri, hit.chunk.content_hash, hit.chunk.recipe) in current]
+
+
+def select_in_collection(collection: int) -> Callable[[Session, Sequence[ScoredChunk]], list[ScoredChunk]]:
+    """The like of `select_visible` for a collection that is not served yet: of what it holds whole."""
+
+    def select_held(session: Session, hits: Sequence[ScoredChunk]) -> list[ScoredChunk]:
+        row = CollectionDocument
+        uris = sorted({hit.chunk.uri for hit in hits})
+        query = select(row.uri, row.content_hash, row.recipe).where(
+            row.collection == collection, row.uri.in_(uris)
+        )
+        held = {tuple(found) for found in session.execute(query)}
+        return [hit for hit in hits if (hit.chunk.uri, hit.chunk.content_hash, hit.chunk.recipe) in held]
+
+    return select_held
 
 
 def is_current() -> ColumnElement[bool]:
@@ -88,6 +104,11 @@ def list_documents(
             )
         )
     return list(session.scalars(query))
+
+
+def list_uris(session: Session) -> list[str]:
+    """URIs of all current documents."""
+    return list(session.scalars(select(DocumentVersion.uri).where(is_current())))
 
 
 def find_document(session: Session, uri: str) -> DocumentVersion | None:

@@ -6,7 +6,7 @@ It knows no vendor: provider, store and ledger are handed in.
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -19,6 +19,7 @@ from shared.vectors.port import Chunk, ScoredChunk, VectorStore
 
 log = logging.getLogger(__name__)
 
+Select = Callable[[Session, Sequence[ScoredChunk]], list[ScoredChunk]]
 ROUNDS = 3  # of asking the store, each for four times as many, where too much of what it finds is outdated
 CHARACTERS_PER_TOKEN = 4
 
@@ -58,15 +59,23 @@ def retrieve(
     sessions: sessionmaker[Session],
     settings: RetrievalSettings,
     top_k: int,
+    select: Select = select_visible,
 ) -> Retrieval:
     """The `top_k` best passages for a topic, at most one a document while enough documents match.
 
-    Only what the ledger says is current is found. Raises LlmError, VectorStoreError and SQLAlchemyError.
+    Only what `select` lets through is found: what the ledger says is current. Raises LlmError,
+    VectorStoreError and SQLAlchemyError.
     """
     embedding = settings.find_embedding(embedding_model)
     (vector,) = llm.embed(embedding_model, [embedding.instruction + topic])
     candidates = max(settings.rerank.candidates, top_k)
-    hits = _search(topic, vector, store, sessions, settings.search.hits, embedding.alpha, candidates)
+
+    def look(limit: int) -> tuple[list[ScoredChunk], list[ScoredChunk]]:
+        hits = store.search(topic, vector, limit, alpha=embedding.alpha)
+        with sessions() as session:
+            return hits, select(session, hits)
+
+    hits = _search(look, settings.search.hits, candidates)
     found = merge_alike([_to_passage(hit) for hit in hits], settings.passages.likeness)
     logits = _rerank(topic, found[:candidates], llm, settings.rerank)
     least = embedding.least_relevance
@@ -150,20 +159,12 @@ def cut_window(query: str, text: str, characters: int) -> str:
 
 
 def _search(
-    topic: str,
-    vector: Sequence[float],
-    store: VectorStore,
-    sessions: sessionmaker[Session],
-    limit: int,
-    alpha: float,
-    wanted: int,
+    look: Callable[[int], tuple[list[ScoredChunk], list[ScoredChunk]]], limit: int, wanted: int
 ) -> list[ScoredChunk]:
     """What may be seen of the store's best hits."""
     visible: list[ScoredChunk] = []
     for _ in range(ROUNDS):
-        hits = store.search(topic, vector, limit, alpha=alpha)
-        with sessions() as session:
-            visible = select_visible(session, hits)
+        hits, visible = look(limit)
         if len(visible) >= wanted or len(hits) < limit or len(visible) == len(hits):
             break
         limit *= 4

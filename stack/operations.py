@@ -11,6 +11,7 @@ from threading import Thread
 from time import sleep, time
 from typing import Any
 
+from shared.retrieval_settings import load_retrieval_settings
 from shared.voice import load_voice
 from stack import driver, first_post, first_run, marquez, preflight, record, state_folder, weaviate_binary
 from stack.component import Component, Unavailable, select
@@ -57,7 +58,9 @@ def up(
     preflight.check_folder(config.state_dir)
     state_folder.mark(config)
     if not only and deployment in (None, "serving", "training"):
-        load_voice(config.content_dir / "voice.toml")  # a mistake is told before anything is started
+        # A mistake is told before anything is started.
+        load_voice(config.content_dir / "voice.toml")
+        load_retrieval_settings(config.content_dir / "retrieval.toml")
     with preflight.hold_lock(config.state_dir / "lock", "make up"):
         prepare(config)
         search = None

@@ -13,8 +13,10 @@ from shared import knowledge
 from shared.contracts import chunk_id
 from shared.ledger.models import (
     Base,
+    CollectionDocument,
     DocumentText,
     DocumentVersion,
+    KnowledgeCollection,
     KnowledgeProblem,
     KnowledgeSource,
     KnowledgeSync,
@@ -89,6 +91,25 @@ def test_visible_hits_take_one_query_whatever_their_number(session: Session) -> 
     assert len(asked) == 1
     assert knowledge.select_visible(session, []) == []
     assert len(asked) == 1
+
+
+def test_a_collection_that_is_not_served_yet_shows_what_it_holds_whole(session: Session) -> None:
+    uri, other = "knowledge://guides/a.md", "knowledge://guides/b.md"
+    anew = "markdown-1+split-3"
+    for number in (1, 2):
+        session.add(
+            KnowledgeCollection(
+                id=number, name=f"Chunk_v{number}", embedding_model="m", dimensions=4, splitting="split-3",
+                state="building", run="r",
+            )
+        )  # fmt: skip
+    session.flush()
+    session.add(CollectionDocument(collection=1, uri=uri, content_hash=NEW, recipe=anew, chunks=1))
+    session.add(CollectionDocument(collection=2, uri=other, content_hash=NEW, recipe=anew, chunks=1))
+    session.flush()
+    hits = [make_hit(other, NEW, anew), make_hit(uri, NEW, anew), make_hit(uri, OLD, anew), make_hit(uri)]
+    assert knowledge.select_in_collection(1)(session, hits) == [hits[1]]
+    assert knowledge.select_in_collection(1)(session, []) == []
 
 
 def test_documents_written_before_recipes_are_seen(session: Session) -> None:
