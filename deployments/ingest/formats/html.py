@@ -31,8 +31,10 @@ _NO_TEXT: Final = (
 )  # fmt: skip
 _CHROME: Final = frozenset({
     "nav", "navbar", "navigation", "menu", "sidebar", "sphinxsidebar", "related", "breadcrumb", "breadcrumbs", "footer",
-    "navheader", "navfooter", "headerlink", "skip-link", "sr-only", "cookie-banner",
+    "navheader", "navfooter", "headerlink", "linenos", "skip-link", "sr-only", "cookie-banner",
 })  # fmt: skip
+_OF_TABLES: Final = ("caption", "thead", "tbody", "tfoot", "tr", "td", "th")
+_LAID_OUT: Final = ("table", "pre", "h1", "h2", "h3", "h4", "h5", "h6")  # what only a table for layout holds
 _ROLES: Final = frozenset(
     {"navigation", "banner", "contentinfo", "search", "complementary", "menu", "menubar"}
 )
@@ -73,7 +75,9 @@ def parse_html(markup: str) -> BeautifulSoup:
     check_size(len(markup))
     if markup.count("<") > MAX_TAGS:
         raise UnreadableError(f"it has more than {MAX_TAGS:,} tags: split it")
-    page = BeautifulSoup(normalize_text(markup), "lxml")
+    # The library warns of what says that it is XML, and of a line that could be a file's name.
+    markup = re.sub(r"\A\s*<\?xml[^>]*>", "", normalize_text(markup)) + "\n"
+    page = BeautifulSoup(markup, "lxml")
     _flatten(page)
     return page
 
@@ -93,6 +97,7 @@ def _flatten(page: BeautifulSoup) -> None:
 def find_content(page: BeautifulSoup) -> Tag:
     """The part of the page that is not navigation, header, footer and the like; changes the page."""
     _remove(page.find_all(_NO_TEXT))
+    _remove([a for a in page.find_all("a") if a.get_text().strip() in {"#", "¶", "§"}])
     body = page.body or page
     whole = len(body.get_text())
     found = [tag for tag in page.find_all(_is_main) if not tag.find_parent(_is_main)]
@@ -148,6 +153,11 @@ def _remove(tags: list[Any]) -> None:
 
 def _tame(content: Tag) -> None:
     """What the converter takes more than linear time for, and what says nothing outside of the page."""
+    for table in content.find_all("table"):
+        if table.find(_LAID_OUT):
+            parts = [part for part in table.find_all(_OF_TABLES) if part.find_parent("table") is table]
+            for part in (table, *parts):
+                part.name = "div"
     for node in list(content.descendants):
         if isinstance(node, Comment):
             node.extract()

@@ -99,3 +99,27 @@ def test_pages_made_to_be_hard_are_read(markup: str) -> None:
 def test_a_page_of_too_many_tags_is_refused() -> None:
     with pytest.raises(UnreadableError, match="tags: split it"):
         extract("<p>" * 600_001 + "word")
+
+
+def test_a_table_that_lays_out_the_page_is_none() -> None:
+    text = extract(
+        "<table><tr><td><table><tr><td>Menu</td></tr></table></td><td><h1>Events</h1><p>They wake Dags.</p>"
+        "<pre>run()\nagain()</pre><table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr></table></td></tr></table>"
+    ).text
+    assert (
+        "\n# Events\n\nThey wake Dags.\n\n```\nrun()\nagain()\n```\n\n| a | b |\n| --- | --- |\n| 1 | 2 |"
+        in text
+    )
+
+
+@pytest.mark.parametrize("mark", ["#", "¶", "§"])
+def test_a_headings_link_to_itself_is_no_part_of_it(mark: str) -> None:
+    assert extract(f"<h2>Events<a href='#events'>{mark}</a></h2><p>Text</p>").text == "## Events\n\nText"
+
+
+def test_a_page_that_is_also_xml_or_like_a_files_name_gives_no_warning(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    page = f'<?xml version="1.0"?><!-- {"long " * 200} --><html xmlns="http://www.w3.org/1999/xhtml"><body><p>Text</p></body></html>'
+    assert extract(page).text == "Text" and extract("name.html").text == "name.html"
+    assert not recwarn.list
