@@ -99,14 +99,14 @@ def find_content(page: BeautifulSoup) -> Tag:
     _remove(page.find_all(_NO_TEXT))
     _remove([a for a in page.find_all("a") if a.get_text().strip() in {"#", "¶", "§"}])
     body = page.body or page
-    whole = len(body.get_text())
+    whole = _count_letters(body)
     found = [tag for tag in page.find_all(_is_main) if not tag.find_parent(_is_main)]
-    if len(found) == 1 and len(found[0].get_text()) > whole * _ENOUGH:
+    if len(found) == 1 and _count_letters(found[0]) > whole * _ENOUGH:
         body = found[0]
     around = [
         tag for tag in body.find_all(_is_around) if not tag.find_parent(_is_main) or body.name in _CONTENT
     ]
-    if sum(len(tag.get_text()) for tag in around if not tag.find_parent(_is_around)) < whole:
+    if sum(_count_letters(tag) for tag in around if not tag.find_parent(_is_around)) < whole:
         _remove(around)
     return body
 
@@ -128,6 +128,10 @@ def convert_to_markdown(content: Tag) -> str:
     )
     lines = converter.convert_soup(content).split("\n")
     return re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in lines)).strip("\n")
+
+
+def _count_letters(tag: Tag) -> int:
+    return sum(map(len, tag.get_text().split()))
 
 
 def _is_main(tag: Tag) -> bool:
@@ -154,7 +158,10 @@ def _remove(tags: list[Any]) -> None:
 def _tame(content: Tag) -> None:
     """What the converter takes more than linear time for, and what says nothing outside of the page."""
     for table in content.find_all("table"):
-        if table.find(_LAID_OUT):
+        rows = table.find_all("tr")
+        if table.find(_LAID_OUT) or not any(
+            len(row.find_all(("td", "th"), recursive=False, limit=2)) > 1 for row in rows
+        ):
             parts = [part for part in table.find_all(_OF_TABLES) if part.find_parent("table") is table]
             for part in (table, *parts):
                 part.name = "div"

@@ -123,3 +123,10 @@ def test_a_page_that_is_also_xml_or_like_a_files_name_gives_no_warning(
     page = f'<?xml version="1.0"?><!-- {"long " * 200} --><html xmlns="http://www.w3.org/1999/xhtml"><body><p>Text</p></body></html>'
     assert extract(page).text == "Text" and extract("name.html").text == "name.html"
     assert not recwarn.list
+
+
+def test_a_table_of_one_column_is_none() -> None:
+    text = extract(
+        "<table><tr><td>Links</td></tr><tr><td><ul><li>one</li><li>two</li></ul></td></tr></table>"
+    ).text
+    assert text == "Links\n\n- one\n- two"
