@@ -28,7 +28,10 @@ _BEGINNINGS: Final = (
     (b"\xff\xd8\xff", "a picture"),
     (b"\x7fELF", "a program"),
 )
+_AS_WESTERN: Final = "ghostwriter.as_western"
+_MIXED: Final = "utf-8-mixed"
 _NAMES: Final = {
+    _MIXED: "UTF-8, but for some letters",
     "cp932": "Shift-JIS",
     "shift_jis": "Shift-JIS",
     "euc_jis_2004": "EUC-JP",
@@ -43,6 +46,7 @@ _CONTROLS: Final = re.compile(r"[\x00-\x07\x0e-\x1a\x1f]")
 _FEW: Final = 3  # controls that any text may hold, or one in so many characters:
 _RARE: Final = 50
 _DECLARED: Final = re.compile(rb"(?:charset|encoding|coding)[ \t]*[=:][ \t]*[\"']?([A-Za-z0-9_.:-]{2,40})")
+_ENOUGH: Final = 20  # bytes beyond ASCII that tell Chinese or Japanese apart
 _LOOKED_AT: Final = 100_000  # bytes and characters from which an encoding is guessed, and binaries are known
 
 
@@ -86,13 +90,30 @@ def _decode(content: bytes) -> tuple[str, str]:
 def _guess(content: bytes) -> tuple[str, str]:
     from charset_normalizer import from_bytes
 
+    mended = content.decode("utf-8", errors=_AS_WESTERN)
+    bad = content.decode("utf-8", errors="replace").count("\ufffd")
+    if len(content) - len(mended) > 2 * bad:  # more bytes continue a letter of UTF-8 than are none
+        return _MIXED, mended
     # A text of many megabytes in one encoding: its first bytes beyond ASCII say which.
     first = next(re.finditer(rb"[\x80-\xff]", content)).start()
     begin = max(0, first - _LOOKED_AT // 2)
-    best = from_bytes(content[begin : begin + _LOOKED_AT]).best()
+    sample = content[begin : begin + _LOOKED_AT]
+    best = from_bytes(sample).best()
     if best is None:
         raise UnreadableError("its encoding can't be told: save it as UTF-8")
-    return best.encoding, content.decode(best.encoding, errors="replace")
+    foreign = len(re.findall(rb"[\x80-\xff]", sample))
+    # A name or two in an English text fit many encodings; one of the West is the likeliest by far.
+    few = foreign * _RARE < len(sample) and (foreign < _ENOUGH or not best.multi_byte_usage)
+    encoding = "cp1252" if few else best.encoding
+    return encoding, content.decode(encoding, errors="replace")
+
+
+def _read_as_western(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("cp1252", errors="replace"), error.end
+
+
+codecs.register_error(_AS_WESTERN, _read_as_western)
 
 
 def _try(content: bytes, encoding: str) -> str | None:

@@ -21,7 +21,7 @@ BETWEEN_PAGES: Final = "\n\n"
 _LINE_ENDS: Final = re.compile("\r\n|[\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 _NO_TEXT: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff\ufffe\uffff]")
 _HALVES: Final = re.compile("[\ud800-\udfff]")
-_DATE: Final = re.compile(r"(?<!\d)(\d{4})[-/.:]?(\d{2})[-/.:]?(\d{2})(?!\d{3})")
+_DATE: Final = re.compile(r"(?<!\d)(\d{4})([-/.:]?)(\d{2})\2(\d{2})(?=\D|$|\d{6}(?!\d))")
 
 
 def build_extraction(
@@ -93,10 +93,10 @@ def find_first_line(text: str) -> str:
 
 
 def parse_date(value: str) -> date | None:
-    """The day in a date such as 2026-11-24T09:00:00Z, 2026/11/24 or D:20261124; None for what is none."""
+    """The day in a date such as 2026-11-24T09:00:00Z, 2026/11/24 or 20261124093000; None for what is none."""
     found = _DATE.search(value[:100])
     try:
-        return date(*map(int, found.groups())) if found else None
+        return date(*map(int, found.group(1, 3, 4))) if found else None
     except ValueError:
         return None
 

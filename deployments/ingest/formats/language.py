@@ -11,9 +11,8 @@ _LOOKED_AT: Final = 20_000  # characters
 _ENOUGH: Final = 3_000  # letters and blanks; more don't make it surer
 _LITTLE: Final = 120  # letters; a name or a line of code has no language
 _SURE: Final = 0.9
-_NO_PROSE: Final = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]*`|<[^<>\n]{0,200}>|\w+://\S+|\S+@\S+|\S*[/\\]\S*", flags=re.S
-)
+_CODE: Final = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|<[^<>\n]{0,200}>", flags=re.S)
+_NO_PROSE: Final = frozenset("/\\@_=")  # a word with one of them is a path, an address or code
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 
 
@@ -25,8 +24,8 @@ def normalize_language(declared: str) -> str:
 
 def detect_language(text: str) -> str:
     """ISO 639-1, or "" where there is little text or none of the languages is likely."""
-    words = _LETTERS.findall(_NO_PROSE.sub(" ", text[:_LOOKED_AT]))
-    sample = " ".join(words)[:_ENOUGH]
+    words = (word for word in _CODE.sub(" ", text[:_LOOKED_AT]).split() if _NO_PROSE.isdisjoint(word))
+    sample = " ".join(part for word in words for part in _LETTERS.findall(word))[:_ENOUGH]
     # A character of Chinese or Japanese says as much as several letters.
     if sum(4 if letter > "\u2e80" else 1 for letter in sample if letter != " ") < _LITTLE:
         return ""

@@ -45,6 +45,20 @@ def test_western_text_reads_right_whichever_of_its_encodings_is_named() -> None:
         assert found.text == GERMAN and len(found.notes) == 1
 
 
+@pytest.mark.parametrize("name", ["François Pinard", "Klaus Köpf", "Marc Lühr", "Bjørn Skytte"])
+def test_a_few_letters_in_a_long_english_text_are_western(name: str) -> None:
+    text = "A line of a changelog, as there are many of them, with words that anybody knows.\n" * 30
+    found = extract(f"{text}Thanks to {name}.\n{text}".encode("latin_1"))
+    assert f"Thanks to {name}." in found.text and found.notes == ("read as Windows-1252",)
+
+
+def test_a_text_that_is_utf_8_but_for_some_letters_keeps_the_others() -> None:
+    content = "Döffinger, Müller, Brück, Schön and more, ".encode() * 5 + "Rogério".encode("latin_1")
+    found = extract(content)
+    assert found.text.startswith("Döffinger, Müller") and found.text.endswith("Rogério")
+    assert found.notes == ("read as UTF-8, but for some letters",)
+
+
 def test_the_encoding_of_a_long_text_is_told_by_what_is_not_ascii() -> None:
     found = extract(b"plain words, " * 100_000 + GERMAN.encode("cp1252"))
     assert found.text.endswith(GERMAN)
@@ -84,6 +98,18 @@ def test_a_line_of_ten_megabytes_is_read() -> None:
 def test_the_title_is_the_first_line_with_a_word_and_at_most_120_characters() -> None:
     assert extract(b"***\n\n  # one   two\nthree").title == "# one two"
     assert extract(b"x" * 500).title == "x" * 120
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Format: https://www.debian.org/doc/copyright-format/1.0/",
+        "#!/bin/sh",
+        "commit 9f5621a410f18149d4c76b02daa7",
+    ],
+)
+def test_a_first_line_for_machines_is_no_title(line: str) -> None:
+    assert extract(f"{line}\nWords\n".encode()).title == ""
 
 
 @pytest.mark.parametrize(
