@@ -53,7 +53,8 @@ def assert_store_is_exactly_the_files(stack) -> dict[str, list[dict[str, Any]]]:
         positions = sorted(chunk["position"] for chunk in chunks)
         assert positions == list(range(len(chunks))), uri
         assert {chunk["id"] for chunk in chunks} == {
-            contracts.chunk_id(uri, expected[uri], int(chunk["position"]), chunk["recipe"]) for chunk in chunks
+            contracts.chunk_id(uri, expected[uri], int(chunk["position"]), chunk["recipe"])
+            for chunk in chunks
         }
     return by_uri
 
@@ -113,7 +114,9 @@ def test_a_deleted_document_is_gone_from_store_and_answers(stack) -> None:
     stack.ghostwriter("knowledge", "sync")
     uris = assert_store_is_exactly_the_files(stack)
     assert contracts.document_uri("notes", "quillfeather.txt") not in uris
-    cited = [uri for uri, _ in cite(stack, "Quillfeather, the paper aeroplane of our release notes", "--anyway")]
+    cited = [
+        uri for uri, _ in cite(stack, "Quillfeather, the paper aeroplane of our release notes", "--anyway")
+    ]
     assert cited
     assert contracts.document_uri("notes", "quillfeather.txt") not in cited
 
@@ -139,7 +142,9 @@ def test_a_binary_file_stops_nothing_else(stack) -> None:
 
 def test_a_rest_event_makes_the_ingest_deployment_run(stack, ingest) -> None:
     known = ingest.known(contracts.INGEST_DAG)
-    ingest.post_event(contracts.KNOWLEDGE_CHANGED_ASSET, {contracts.IDEMPOTENCY_KEY: uuid.uuid4().hex, "source": "guides"})
+    ingest.post_event(
+        contracts.KNOWLEDGE_CHANGED_ASSET, {contracts.IDEMPOTENCY_KEY: uuid.uuid4().hex, "source": "guides"}
+    )
     run = ingest.wait_for_new_run(contracts.INGEST_DAG, known, timeout=120)
     assert run["state"] == "success"
     assert run["run_type"] == "asset_triggered"
