@@ -150,9 +150,6 @@ class Site:
 
     def _ask(self, url: str, known: Mapping[str, str], limit: int) -> Page | str:
         """The page, or where it is said to be."""
-        host = urlsplit(url).hostname or ""
-        if not self._allow_private and is_literal(host):
-            self._check_address(host)
         for attempt in range(1, TRIES + 1):
             self._pace.wait()
             try:
@@ -247,13 +244,6 @@ class Site:
 @lru_cache
 def _load_certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
-
-
-def is_literal(host: str) -> bool:
-    """Whether a host is given by its address."""
-    with suppress(ValueError):
-        return bool(ipaddress.ip_address(host))
-    return False
 
 
 def is_public(address: str) -> bool:
