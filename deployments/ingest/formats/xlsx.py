@@ -38,12 +38,13 @@ class XlsxExtractor(Extractor):
                 notes.append(f"the first {MAX_SHEETS} sheets were read")
             for sheet in book.worksheets[:MAX_SHEETS]:
                 rows = list(islice(_read_rows(sheet, looks), left + 1))
-                if len(rows) > left:
-                    notes.append(f"the first {left:,} rows of sheet {sheet.title} were read")
                 table = render_table(rows[:left])
-                left -= min(left, len(rows))
                 parts.append(f"## {' '.join(sheet.title.split())}\n\n{table}" if table else "")
                 check_size(sum(map(len, parts)))
+                if len(rows) > left:
+                    notes.append(f"the first {MAX_ROWS:,} rows were read, to sheet {sheet.title}")
+                    break
+                left -= len(rows)
             book.close()
             if next(looks, None) is None:
                 notes.append(f"the first {MAX_EMPTY:,} rows were looked at")

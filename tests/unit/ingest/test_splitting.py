@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from deployments.ingest.formats.markdown import MarkdownExtractor
@@ -165,6 +167,20 @@ def test_a_passage_knows_the_page_on_which_it_begins() -> None:
 
 def check_spans_of_pages(extraction: Extraction) -> list[tuple[str, int | None]]:
     return [(passage.text, passage.page) for passage in check_spans(extraction)]
+
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/**/*.md")), ids=lambda path: path.name)
+def test_passages_of_real_documents_are_what_stands_in_them_and_miss_headings_alone(path: Path) -> None:
+    extraction = MarkdownExtractor().extract(path.read_bytes(), path.name)
+    covered = 0
+    for passage in check_spans(extraction):
+        between = extraction.text[covered : passage.start].strip().split("\n")
+        assert all(line.startswith("#") or not any(map(str.isalnum, line)) for line in between)
+        covered = max(covered, passage.end)
+    assert not any(map(str.isalnum, extraction.text[covered:]))
 
 
 DEGENERATE = {
