@@ -6,7 +6,7 @@
 import json
 import logging
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from transformers import (
 from deployments.llm.engines.llama_cpp.engine import build_engine
 from deployments.llm.engines.ports import GenerationRequest
 from deployments.llm.settings import LlmSettings
+from tests.unit.llm.check_outcomes import collect_outcomes
 
 TEXTS = [
     f"The answer to question {number} is {number * 37}, isn't it?\n\nÉté 😀 {number}." for number in range(40)
@@ -137,11 +138,5 @@ def _fail(folder: Path, words: str) -> None:
 if __name__ == "__main__":
     logging.disable()
     where = Path(sys.argv[1])
-    outcomes = {}
-    for each in [*KINDS, "odd"]:
-        try:
-            check_odd_folders(where) if each == "odd" else check_kind(where, each)
-            outcomes[each] = ""
-        except Exception:
-            outcomes[each] = traceback.format_exc()
-    print(json.dumps(outcomes))
+    checks = {kind: partial(check_kind, where, kind) for kind in KINDS}
+    print(json.dumps(collect_outcomes({**checks, "odd": partial(check_odd_folders, where)})))

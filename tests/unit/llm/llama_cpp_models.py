@@ -1,4 +1,4 @@
-"""A tiny GGUF model with random weights, and adapters on it; a word is a token."""
+"""A tiny GGUF model with random weights, adapters on it, and the engine over them; a word is a token."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,10 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 from safetensors.numpy import save_file
 
+from deployments.llm.engines.llama_cpp.engine import build_engine
 from deployments.llm.engines.llama_cpp.quantised import finish
-from tests.unit.llm.engine_contract import CONTEXT, WORDS
+from deployments.llm.settings import LlmSettings
+from tests.unit.llm.engine_contract import CONTEXT, DEFAULT_MAX_TOKENS, WORDS
 
 TEMPLATE = (
     "{% for message in messages %}{% if not loop.first %} {% endif %}{{ message['content'] }}{% endfor %}"
@@ -88,3 +90,12 @@ def write_adapter(folder: Path, *, seed: int = 1, width: int = WIDTH, size: floa
         tensors[f"{prefix}.lora_B.weight"] = random.standard_normal((rows, 4), dtype=np.float32) * size
     save_file(tensors, folder / "adapter_model.safetensors")
     return folder
+
+
+def start_engine(folder: Path, model: str = "tiny.gguf", **settings):
+    """A loaded engine over the tiny model."""
+    wishes = {"llm_base_model": str(folder / model), "llm_default_max_tokens": DEFAULT_MAX_TOKENS}
+    wishes |= {"cache_dir": folder, "llm_threads": 1, "llm_max_batch": 3}
+    engine = build_engine(LlmSettings(**{**wishes, **settings}))
+    engine.load()
+    return engine

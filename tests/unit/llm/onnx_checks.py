@@ -10,7 +10,6 @@ import resource
 import shutil
 import sys
 import threading
-import traceback
 from pathlib import Path
 
 from deployments.llm.engines.fakes import FakeChatEngine, FakeScoringEngine
@@ -21,6 +20,7 @@ from deployments.llm.engines.ports import NotReadyError
 from deployments.llm.engines.weights import find_package
 from deployments.llm.settings import LlmSettings
 from shared import contracts
+from tests.unit.llm.check_outcomes import collect_outcomes, find_checks
 from tests.unit.llm.engine_contract import CHECKS, CONTEXT, DEFAULT_MAX_TOKENS, Subject, fails
 
 MINILM = contracts.LOCAL_EMBEDDING_MODEL
@@ -272,24 +272,16 @@ def check_closing_refuses_more(bench: Bench) -> None:
 def run_checks(folder: Path) -> dict[str, str]:
     """Each check's name, and what failed."""
     bench = Bench(folder)
-    own = {
-        name: check for name, check in globals().items() if name.startswith("check_") and name not in CHECKS
-    }
+    own = {name: check for name, check in find_checks(globals()).items() if name not in CHECKS}
     last = "check_closing_ends_what_runs_and_refuses_more"
     contract = [name for name in CHECKS if name != last]
-    calls = {
-        **{name: lambda name=name: CHECKS[name](bench.subject()) for name in contract},
-        **{name: lambda check=check: check(bench) for name, check in own.items()},
-        last: lambda: CHECKS[last](bench.subject()),
-    }
-    outcomes = {}
-    for name, call in calls.items():
-        try:
-            call()
-            outcomes[name] = ""
-        except Exception:
-            outcomes[name] = traceback.format_exc()
-    return outcomes
+    return collect_outcomes(
+        {
+            **{name: lambda name=name: CHECKS[name](bench.subject()) for name in contract},
+            **{name: lambda check=check: check(bench) for name, check in own.items()},
+            last: lambda: CHECKS[last](bench.subject()),
+        }
+    )
 
 
 if __name__ == "__main__":

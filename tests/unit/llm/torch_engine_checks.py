@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -30,6 +30,7 @@ from deployments.llm.engines.torch.embedder import TorchEmbeddingEngine
 from deployments.llm.engines.torch.engine import TorchChatEngine
 from deployments.llm.engines.torch.sampling import penalise
 from deployments.llm.settings import LlmSettings
+from tests.unit.llm.check_outcomes import collect_outcomes, find_checks
 from tests.unit.llm.engine_contract import (
     CHECKS,
     CONTEXT,
@@ -252,18 +253,10 @@ def check_a_process_of_its_own_tells_the_same_scores(folder: Path) -> None:
 def run_checks(folder: Path) -> dict[str, str]:
     """What failed, by the name of the check; empty where it passed."""
     make_models(folder)
-    checks = {name: (lambda check=check: check(start_subject(folder))) for name, check in CHECKS.items()}
-    for name, check in globals().items():
-        if name.startswith("check_"):
-            checks[name] = lambda check=check: check(folder)
-    outcomes = {}
-    for name, check in checks.items():
-        try:
-            check()
-            outcomes[name] = ""
-        except Exception:
-            outcomes[name] = traceback.format_exc()
-    return outcomes
+    return collect_outcomes(
+        {name: partial(lambda check: check(start_subject(folder)), check) for name, check in CHECKS.items()}
+        | {name: partial(check, folder) for name, check in find_checks(globals()).items()}
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-import traceback
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
@@ -28,6 +28,7 @@ from deployments.llm.trainer import __main__ as trainer_process
 from deployments.llm.trainer import model, training
 from deployments.llm.trainer.data import collate, encode_examples
 from deployments.llm.trainer.training import train_job
+from tests.unit.llm.check_outcomes import collect_outcomes, find_checks
 from tests.unit.llm.engine_contract import WORDS, fails
 from tests.unit.llm.tiny_models import make_models
 
@@ -321,17 +322,7 @@ def run_checks(folder: Path) -> dict[str, str]:
     """What failed, by the name of the check; empty where it passed."""
     _CONTEXTS["supervised"].set_forkserver_preload(["deployments.llm.trainer.training"])
     make_models(folder)
-    outcomes = {}
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            started = time.monotonic()
-            try:
-                check(folder)
-                outcomes[name] = ""
-            except Exception:
-                outcomes[name] = traceback.format_exc()
-            print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
-    return outcomes
+    return collect_outcomes({name: partial(check, folder) for name, check in find_checks(globals()).items()})
 
 
 if __name__ == "__main__":
