@@ -23,6 +23,7 @@ def test_torch_over_tiny_models(tmp_path: Path) -> None:
 
 
 @needs_torch
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_training_of_tiny_models(tmp_path: Path) -> None:
     assert run_checks("training_checks", tmp_path)
