@@ -21,6 +21,8 @@ endif
 
 python := .venv/bin/python
 stack := $(python) -m stack
+# Files of tests side by side, each in one piece and in the order given; at most four: some take a GB or two.
+side_by_side := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # A deployment whose environment is the main one alone needs no other.
 parts := $(if $(filter lineage,$(D)),main,main llm)
 # The trainer's environment is by far the largest, so it comes after the first post; it is for our own LLM server alone.
@@ -64,10 +66,13 @@ check: ## formatting, lint, types, import rules, containers, unit tests: a minut
 	@.venv/bin/lint-imports
 	@$(python) -m pytest -q --numprocesses logical --dist worksteal
 
+# Where a test failed (1) the end-to-end tests run nevertheless; where pytest was ended (2) they don't.
 test: ## make check, then the integration (other people's clients too), browser and end-to-end tests, on a stack of their own
 	@stack/bootstrap.sh main llm trainer clients
 	@$(MAKE) --no-print-directory check
-	@$(python) -m pytest -q tests/integration tests/browser tests/e2e
+	@$(python) -m pytest -q $(side_by_side) tests/integration tests/browser; failed=$$?; \
+	  [ $$failed -le 1 ] || exit $$failed; \
+	  $(python) -m pytest -q tests/e2e && exit $$failed
 
 bench: ## measure the figures of docs/operations.md
 	@stack/bootstrap.sh main llm trainer

@@ -56,7 +56,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         raise TimeoutError(f"more than {limit} s")
 
     marker = item.get_closest_marker("training")
-    limit = 2 * SECONDS if marker else SECONDS
+    limit = 5 * SECONDS if marker else SECONDS
     before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(limit)
     try:

@@ -54,7 +54,7 @@ def results(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         env=environment,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]

@@ -12,7 +12,7 @@ import pytest
 
 from shared.contracts import LOCAL_CHAT_MODEL as MODEL
 
-SECONDS = 100
+SECONDS = 250
 ENDED = ("succeeded", "failed", "cancelled")
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.llm_server import LLM_PYTHON, ROOT, serve_llm
 
 CLIENTS_PYTHON = ROOT / ".venv-clients" / "bin" / "python"
-SECONDS = 600
+SECONDS = 900
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ CHECKS = (
     "unsupported_method,allow_header_conformance,missing_required_header,ignored_auth"
 )
 
-pytestmark = pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not TOOL.exists(), reason=f"{TOOL} is not installed")]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ def test_torch_over_tiny_models(tmp_path: Path) -> None:
 
 
 @needs(TRAINER_PYTHON)
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_training_of_tiny_models(tmp_path: Path) -> None:
     assert run_checks(TRAINER_PYTHON, "training_checks", tmp_path, seconds=190, environment=ONE_THREAD)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from shared import contracts
-from tests.e2e.running_stack import ROOT
+from tests.postgres_server import ROOT
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LIST_DAGS = """
 import sys
