@@ -47,9 +47,10 @@ class MortalStore(FakeVectorStore):
         super().__init__(created=False)
         self.reaper = reaper
 
-    def write(self, chunks: Sequence[EmbeddedChunk]) -> None:
+    def write(self, chunks: Sequence[EmbeddedChunk], *, fresh: bool = False) -> None:
         write = super().write
-        self.reaper.call(lambda: write(chunks), lambda: write(chunks[: len(chunks) // 2]))
+        half = chunks[: len(chunks) // 2]
+        self.reaper.call(lambda: write(chunks, fresh=fresh), lambda: write(half, fresh=fresh))
 
     def delete(self, ids: Sequence[str]) -> None:
         delete = super().delete

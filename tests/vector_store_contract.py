@@ -72,7 +72,7 @@ def check_contract(store: VectorStore) -> None:
     many = [
         embed(make_chunk("knowledge://notes/many.txt", n, f"line {n}"), n % DIMENSIONS) for n in range(450)
     ]
-    store.write(many)
+    store.write(many, fresh=True)
     assert sum(1 for _ in store.iterate()) == 451
     store.delete([item.chunk.id for item in many])
     assert [chunk.id for chunk in store.iterate()] == [second.id]

@@ -3,12 +3,9 @@
 It knows no rule; nothing is built at import.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -18,7 +15,6 @@ from deployments.ingest.handover import Handover
 from deployments.ingest.model import Extraction, Passage, Problem, Source
 from deployments.ingest.publication import AssetEvents
 from shared.llm.port import Llm
-from shared.secret_files import read_secret
 from shared.settings import Settings
 from shared.vectors.port import VectorStore
 
@@ -68,8 +64,7 @@ def build_ingest(settings: Settings) -> Iterator[Ingest]:
     secrets = settings.secrets
     content_dir, state_dir = settings.content_dir.absolute(), settings.state_dir.absolute()
     declared = content_dir / SOURCES_FILE
-    uploads_url = settings.uploads_url or f"file://{state_dir}/uploads"
-    environment = Environment(content_dir, state_dir, uploads_url, partial(find_secret, settings.secrets_dir))
+    environment = Environment(content_dir, state_dir, settings.uploads_root, settings.find_source_secret)
     with ExitStack() as stack:
         sessions = create_sessions(settings.ledger_dsn)
         stack.callback(sessions.kw["bind"].dispose)
@@ -91,7 +86,9 @@ def build_ingest(settings: Settings) -> Iterator[Ingest]:
             embedding_model=settings.embedding_model,
             handover=Handover(settings.handover_url or f"file://{state_dir}/ingest/runs"),
             formats=Formats(find_extractor, split, describe_recipe),
-            list_sources=lambda: read_declarations(declared, content_dir / "knowledge", Uploads(uploads_url)),
+            list_sources=lambda: read_declarations(
+                declared, content_dir / "knowledge", Uploads(settings.uploads_root)
+            ),
             connect=lambda source: build_connector(source, environment),
             training=AirflowApi(
                 settings.training_url,
@@ -100,11 +97,3 @@ def build_ingest(settings: Settings) -> Iterator[Ingest]:
             ),
             removal_share=read_removal_share(declared),
         )
-
-
-def find_secret(secrets_dir: Path, name: str) -> str:
-    """A source's secret: `GHOSTWRITER_SOURCE_<NAME>`, else the file `sources/<name>` in the folder of secrets; or "".
-
-    Raises SecretError.
-    """
-    return os.environ.get(f"GHOSTWRITER_SOURCE_{name.upper()}") or read_secret(secrets_dir / "sources" / name)

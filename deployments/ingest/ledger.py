@@ -168,31 +168,35 @@ def read_current(session: Session, uris: Sequence[str] | None = None) -> Iterato
     return (Version(*row) for row in rows)
 
 
-def open_journal(session: Session, versions: Iterable[Version], run: str) -> None:
-    """Note versions before their chunks are sent; noting twice keeps the larger count."""
-    rows = [
-        {
-            "uri": v.uri,
-            "content_hash": v.content_hash,
-            "recipe": v.recipe,
-            "chunks": v.chunks,
-            "ingest_run": run,
-        }
-        for v in sorted(set(versions), key=lambda v: (v.uri, v.content_hash, v.recipe))
-    ]
-    if not rows:
-        return
-    row = insert(PendingWrite)
-    session.execute(
-        row.on_conflict_do_update(
-            index_elements=[PendingWrite.uri, PendingWrite.content_hash, PendingWrite.recipe],
-            set_={
-                "chunks": func.greatest(PendingWrite.chunks, row.excluded.chunks),
-                "ingest_run": row.excluded.ingest_run,
-            },
+# --- The journal ------------------------------------------------------------------------------------------------------
+
+
+def open_journal(session: Session, versions: Iterable[Version], run: str) -> set[Version]:
+    """Note versions before their chunks are sent; those that were not noted yet. Twice keeps the larger count."""
+    ordered = sorted(set(versions), key=lambda v: (v.uri, v.content_hash, v.recipe))
+    if not ordered:
+        return set()
+    rows = session.execute(
+        text(
+            """INSERT INTO pending_writes (uri, content_hash, recipe, chunks, ingest_run, at)
+               SELECT uri, content_hash, recipe, chunks, :run, :now
+               FROM unnest(cast(:uris AS text[]), cast(:hashes AS text[]), cast(:recipes AS text[]),
+                 cast(:chunks AS integer[])) AS version (uri, content_hash, recipe, chunks)
+               ON CONFLICT (uri, content_hash, recipe) DO UPDATE
+                 SET chunks = greatest(pending_writes.chunks, excluded.chunks), ingest_run = excluded.ingest_run
+               RETURNING uri, content_hash, recipe, xmax = 0"""
         ),
-        rows,
+        {
+            "run": run,
+            "now": utc_now(),
+            "uris": [version.uri for version in ordered],
+            "hashes": [version.content_hash for version in ordered],
+            "recipes": [version.recipe for version in ordered],
+            "chunks": [version.chunks for version in ordered],
+        },
     )
+    inserted = {(uri, content_hash, recipe) for uri, content_hash, recipe, first in rows if first}
+    return {v for v in ordered if (v.uri, v.content_hash, v.recipe) in inserted}
 
 
 def read_journal(session: Session) -> Iterator[tuple[Version, int]]:

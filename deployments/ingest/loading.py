@@ -27,13 +27,13 @@ def load_batch(ingest: Ingest, files: RunFiles, batch: Batch, turn: Turn) -> dic
         for row in files.read(name_file("documents", batch))
         if not row["known"]
     }
+    fresh: set[Version] = set()
     counts = {"written": 0, "embedded": 0, "reused": 0}
     for chunks in staging.group(_read_chunks(files, batch), CHUNKS_AT_ONCE):
         texts = [join_text(chunk.title, chunk.heading, chunk.text) for chunk in chunks]
         embedded = embed_texts(ingest.sessions, ingest.llm, ingest.embedding_model, texts)
         made = [EmbeddedChunk(chunk, vector) for chunk, vector in zip(chunks, embedded.vectors, strict=True)]
-        touched = {versions[chunk.uri] for chunk in chunks}
-        write_chunks(made, touched, ingest.store, ingest.sessions, turn)
+        write_chunks(made, versions, fresh, ingest.store, ingest.sessions, turn)
         counts["written"] += len(chunks)
         counts["embedded"] += embedded.asked
         counts["reused"] += len(chunks) - embedded.asked

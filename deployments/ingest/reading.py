@@ -45,7 +45,7 @@ def write_batch(ingest: Ingest, connector: Connector, files: RunFiles, batch: Ba
                 counts["gone"] += 1
                 continue
             if not isinstance(raw, Problem) and current.get(row.uri) == raw.content_hash and not row.damaged:
-                documents.add(schemas.known_to_row(reference, raw.content_hash))
+                documents.add(schemas.known_to_row(raw.reference, raw.content_hash))
                 counts["unchanged"] += 1
                 continue
             read = raw if isinstance(raw, Problem) else read_document(raw, ingest.formats)

@@ -5,7 +5,7 @@ finishes the job.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -30,32 +30,43 @@ def list_chunk_ids(version: Version, first: int = 0) -> list[str]:
 
 def write_chunks(
     chunks: Sequence[EmbeddedChunk],
-    versions: Collection[Version],
+    versions: Mapping[str, Version],
+    fresh: set[Version],
     store: VectorStore,
     sessions: sessionmaker[Session],
     turn: Turn,
 ) -> None:
-    """Journal the versions that the chunks belong to, write the chunks, and verify them.
+    """Journal the versions (by URI) that the chunks belong to, write the chunks, and verify them.
 
-    Chunks of versions that are current are left alone where they are in the store as they should be: someone may be
-    reading them. Raises OvertakenError, VectorStoreError, SyncError.
+    `fresh` are versions that the caller itself sent first; those that are met first here join them. Chunks of versions
+    that are current are left alone where they are in the store as they should be: someone may be reading them. Raises
+    OvertakenError, VectorStoreError, SyncError.
     """
+    touched = {versions[item.chunk.uri] for item in chunks}
     with ledger.hold_turn(sessions, turn, shared=True) as session:
-        current = set(versions).intersection(ledger.read_current(session, [v.uri for v in versions]))
-        live = {i for version in current for i in list_chunk_ids(version)}
-        asked = [item.chunk.id for item in chunks if item.chunk.id in live]
-        there = store.get(asked) if asked else {}
-        todo = [item for item in chunks if there.get(item.chunk.id) != item.chunk]
+        current = touched.intersection(ledger.read_current(session, [v.uri for v in touched]))
         # In a transaction of its own: the journal must be there before the first chunk is.
         with sessions.begin() as journal:
-            ledger.open_journal(journal, versions, turn.run)
-        store.write(todo)
+            fresh |= ledger.open_journal(journal, touched, turn.run) - current
+        todo = _leave_out(chunks, {v.uri for v in current}, store)
+        new = {version.uri for version in fresh}
+        store.write([item for item in todo if item.chunk.uri in new], fresh=True)
+        store.write([item for item in todo if item.chunk.uri not in new])
         _verify(todo, store)
+
+
+def _leave_out(
+    chunks: Sequence[EmbeddedChunk], live: Collection[str], store: VectorStore
+) -> Sequence[EmbeddedChunk]:
+    """Without the chunks of these URIs that the store has as they should be."""
+    asked = [item.chunk.id for item in chunks if item.chunk.uri in live]
+    there = store.get(asked) if asked else {}
+    return [item for item in chunks if there.get(item.chunk.id) != item.chunk]
 
 
 def _verify(chunks: Sequence[EmbeddedChunk], store: VectorStore) -> None:
     expected = {item.chunk.id for item in chunks}
-    found = store.get(sorted(expected))
+    found = store.get(sorted(expected)) if expected else {}
     if lost := expected - set(found):
         raise SyncError(
             f"{len(lost)} of {len(expected)} chunks are not in the store after writing them; try again."

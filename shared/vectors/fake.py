@@ -38,11 +38,13 @@ class FakeVectorStore(VectorStore):
         self._maybe_fail()
         self._chunks = None
 
-    def write(self, chunks: Sequence[EmbeddedChunk]) -> None:
+    def write(self, chunks: Sequence[EmbeddedChunk], *, fresh: bool = False) -> None:
         self._maybe_fail()
         check_vectors(chunks)
         if self._chunks is None:
             raise VectorStoreError("There is no collection to write to.")
+        if fresh and (known := [item.chunk.id for item in chunks if item.chunk.id in self._chunks]):
+            raise VectorStoreError(f"{len(known)} chunks are not fresh.")
         self._chunks.update({item.chunk.id: item for item in chunks})
 
     def delete(self, ids: Sequence[str]) -> None:

@@ -87,8 +87,11 @@ class VectorStore(ABC):
         """Remove alias and collection with all chunks; does nothing where there are none."""
 
     @abstractmethod
-    def write(self, chunks: Sequence[EmbeddedChunk]) -> None:
-        """Delete by id, then insert: heals what a crash left half-written. Rejects zero or non-finite vectors."""
+    def write(self, chunks: Sequence[EmbeddedChunk], *, fresh: bool = False) -> None:
+        """Delete by id, then insert: heals what a crash left half-written. Rejects zero or non-finite vectors.
+
+        `fresh` chunks were never sent before, so there is nothing to delete: that saves half of the time.
+        """
 
     @abstractmethod
     def delete(self, ids: Sequence[str]) -> None:

@@ -107,12 +107,13 @@ class WeaviateStore(VectorStore):
 
         self._call(drop)
 
-    def write(self, chunks: Sequence[EmbeddedChunk]) -> None:
+    def write(self, chunks: Sequence[EmbeddedChunk], *, fresh: bool = False) -> None:
         check_vectors(chunks)
         for start in range(0, len(chunks), GROUP):
             group = chunks[start : start + GROUP]
-            # An object that a crash left half-indexed is healed only by deleting it first.
-            self.delete([item.chunk.id for item in group])
+            if not fresh:
+                # An object that a crash left half-indexed is healed only by deleting it first.
+                self.delete([item.chunk.id for item in group])
             self._call(partial(_insert, self._alias, group))
 
     def delete(self, ids: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from deployments.ingest.embedding import (
 from shared.ledger.models import TextVector
 from shared.llm.fake import FakeLlm
 from shared.llm.port import LlmError, LlmRefusedError
-from tests.ingest import CountingLlm
+from tests.ingest import CountingLlm, embed_text
 from tests.postgres_server import wait_for
 
 SECONDS = 20.0
@@ -38,7 +38,7 @@ def test_what_is_embedded_of_a_passage_is_its_title_headings_and_text() -> None:
 def test_vectors_come_in_the_order_of_their_texts_and_are_kept(sessions: sessionmaker[Session]) -> None:
     llm, texts = CountingLlm(), [f"text {n}" * (n % 7 + 1) for n in range(150)]
     first = embed_texts(sessions, llm, "m", [*texts, texts[0]])
-    made = FakeLlm(dimensions=8).embed("m", [*texts, texts[0]])
+    made = [embed_text(one) for one in (*texts, texts[0])]
     for vector, wanted in zip(first.vectors, made, strict=True):
         assert max(abs(a - b) for a, b in zip(vector, wanted, strict=True)) < 1e-6
     assert first.asked == 150 and [len(request) for request in llm.requests] == [64, 64, 22]

@@ -55,7 +55,7 @@ def test_a_store_that_goes_away_leaves_the_journal(sessions: sessionmaker[Sessio
     store, version, turn = FakeVectorStore(), Version(URI, "a", "r", 2), take_turn(sessions)
     store.fail_next = True
     with pytest.raises(VectorStoreError):
-        sync.write_chunks(make_chunks(version), {version}, store, sessions, turn)
+        sync.write_chunks(make_chunks(version), {URI: version}, set(), store, sessions, turn)
     with sessions() as session:
         assert list(ledger.read_journal(session)) == [(version, 0)]
     assert sync.take_back(store, sessions, turn) == 2
@@ -70,8 +70,8 @@ class ForgetfulStore(FakeVectorStore):
         super().__init__()
         self.loses, self.spoils = loses, spoils
 
-    def write(self, chunks: Any) -> None:
-        super().write(chunks[self.loses :])
+    def write(self, chunks: Any, *, fresh: bool = False) -> None:
+        super().write(chunks[self.loses :], fresh=fresh)
 
     def get(self, ids: Any) -> dict[str, Chunk]:
         found = super().get(ids)
@@ -79,13 +79,14 @@ class ForgetfulStore(FakeVectorStore):
 
 
 def test_what_a_store_does_not_give_back_is_not_written(sessions: sessionmaker[Session]) -> None:
-    versions, turn = {Version(URI, "a", "r", 2), Version(OTHER, "b", "r", 2)}, take_turn(sessions)
-    chunks = [chunk for version in versions for chunk in make_chunks(version)]
+    turn = take_turn(sessions)
+    versions = {URI: Version(URI, "a", "r", 2), OTHER: Version(OTHER, "b", "r", 2)}
+    chunks = [chunk for version in versions.values() for chunk in make_chunks(version)]
     with pytest.raises(SyncError) as error:
-        sync.write_chunks(chunks, versions, ForgetfulStore(loses=3), sessions, turn)
+        sync.write_chunks(chunks, versions, set(), ForgetfulStore(loses=3), sessions, turn)
     assert str(error.value) == "3 of 4 chunks are not in the store after writing them; try again."
     with pytest.raises(SyncError) as error:
-        sync.write_chunks(chunks, versions, ForgetfulStore(spoils=True), sessions, turn)
+        sync.write_chunks(chunks, versions, set(), ForgetfulStore(spoils=True), sessions, turn)
     assert str(error.value) == f"The store gives back other content than was written for {OTHER}, {URI}."
 
 

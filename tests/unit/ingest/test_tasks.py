@@ -84,9 +84,9 @@ class WatchedStore(FakeVectorStore):
         super().__init__(created=False)
         self.calls: list[str] = []
 
-    def write(self, chunks: Sequence[EmbeddedChunk]) -> None:
+    def write(self, chunks: Sequence[EmbeddedChunk], *, fresh: bool = False) -> None:
         self.calls += ["write"] * bool(chunks)
-        super().write(chunks)
+        super().write(chunks, fresh=fresh)
 
     def delete(self, ids: Sequence[str]) -> None:
         self.calls += ["delete"] * bool(ids)

@@ -280,11 +280,11 @@ class MortalStore(FakeVectorStore):
         if self.dies:
             raise Killed
 
-    def write(self, chunks: object) -> None:
+    def write(self, chunks: object, *, fresh: bool = False) -> None:
         if self.dies and chunks:
             self.delete([chunks[0].chunk.id])  # type: ignore[index]
             raise Killed
-        super().write(chunks)  # type: ignore[arg-type]
+        super().write(chunks, fresh=fresh)  # type: ignore[arg-type]
 
 
 def test_a_load_that_is_done_again_leaves_committed_chunks_alone(deployment: Deployment) -> None:
