@@ -58,8 +58,8 @@ def assert_store_is_exactly_the_files(stack) -> dict[str, list[dict[str, Any]]]:
     return by_uri
 
 
-def cite(stack, topic: str) -> list[tuple[str, str]]:
-    post = stack.ghostwriter("write", topic)
+def cite(stack, topic: str, *options: str) -> list[tuple[str, str]]:
+    post = stack.ghostwriter("write", topic, *options)
     return [
         (item["uri"], item["content_hash"])
         for item in stack.ghostwriter("audit", "post", post["post_id"])["sources"]
@@ -113,7 +113,11 @@ def test_a_deleted_document_is_gone_from_store_and_answers(stack) -> None:
     stack.ghostwriter("knowledge", "sync")
     uris = assert_store_is_exactly_the_files(stack)
     assert contracts.document_uri("notes", "quillfeather.txt") not in uris
-    cited = [uri for uri, _ in cite(stack, "Quillfeather, the paper aeroplane of our release notes")]
+    topic = "Quillfeather, the paper aeroplane of our release notes"
+    refused = stack.ghostwriter("write", topic, check=False)
+    assert refused.returncode == 1
+    assert "Nothing in the knowledge answers this topic" in refused.stderr
+    cited = [uri for uri, _ in cite(stack, topic, "--anyway")]
     assert cited
     assert contracts.document_uri("notes", "quillfeather.txt") not in cited
 
