@@ -174,7 +174,7 @@ def write_table(rows: Sequence[Row]) -> str:
         )
         extra = (row.median - base.median) * 10  # in 100 ms
         gained = "" if by_words else f"{(quality.ndcg - base.quality.ndcg) / extra:+.3f}"
-        luck = "" if by_words else f"{compare(base.quality, quality).p:.3f}"
+        luck = "" if by_words else _describe_luck(compare(base.quality, quality).p)
         figures = (
             f"{quality.ndcg:.3f}", f"{quality.recall:.3f}", f"{quality.rr:.3f}", *refused,
             f"{statistics.median(milliseconds):.0f}", f"{statistics.quantiles(milliseconds, n=20)[-1]:.0f}",
@@ -197,12 +197,16 @@ def describe(rows: Sequence[Row]) -> str:
     told = []
     for old, new in pairs:
         found = compare(by_name[old], by_name[new])
-        told.append(f"- {new} against {old}: nDCG@10 {found.difference:+.3f}, p {found.p:.3f}")
+        told.append(f"- {new} against {old}: nDCG@10 {found.difference:+.3f}, p {_describe_luck(found.p)}")
     return (
         f"{first.answerable} questions with an answer and {first.unanswerable} without, each asked once, alone. "
         "The gain is over BM25, for each 100 ms more than it takes; p is of a paired randomisation test against it.\n\n"
         + "\n".join(told)
     )
+
+
+def _describe_luck(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def put_block(page: Path, block: str) -> None:
