@@ -6,6 +6,7 @@ It knows no vendor: provider, store and ledger are handed in.
 import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -77,18 +78,19 @@ def retrieve(
 
     hits = _search(look, settings.search.hits, candidates)
     found = merge_alike([_to_passage(hit) for hit in hits], settings.passages.likeness)
-    logits = _rerank(topic, found[:candidates], llm, settings.rerank)
-    least = embedding.least_relevance
+    read = spread(found, candidates, max(2, candidates // top_k))
+    logits = _rerank(topic, read, llm, settings.rerank)
+    least, enough = embedding.least_relevance, 0.0
     if logits is not None:
         # What was not read again has no score that could be compared with these.
         found = [
             replace(passage, logit=logit, score=_to_probability(logit))
-            for passage, logit in zip(found, logits, strict=False)
+            for passage, logit in zip(read, logits, strict=True)
         ]
         found.sort(key=lambda passage: -passage.score)
-        least = settings.rerank.least_relevance
+        least = enough = settings.rerank.least_relevance
     relevance = max((passage.score for passage in found), default=0.0)
-    chosen = fit_budget(pick_diverse(found, top_k), settings.passages.max_tokens)
+    chosen = fit_budget(pick_diverse(found, top_k, enough), settings.passages.max_tokens)
     answered = bool(chosen) and relevance >= least
     log.info(
         "%d hits, %d different, %d chosen, relevance %.3f by %s: %s",
@@ -98,15 +100,27 @@ def retrieve(
     return Retrieval(tuple(chosen), answered, relevance, logits is not None)
 
 
-def pick_diverse(passages: Sequence[Passage], top_k: int) -> list[Passage]:
-    """The best of each document first; further ones of the same documents fill what is left. The order stays."""
+def pick_diverse(passages: Sequence[Passage], top_k: int, enough: float = 0.0) -> list[Passage]:
+    """The best of each document first; further ones of the same documents fill what is left. The order stays.
+
+    A second passage of a document goes before another document whose best has a score below `enough`.
+    """
     seen: set[str] = set()
-    first: list[int] = []
-    rest: list[int] = []
+    ranks: list[tuple[bool, bool, int]] = []
     for place, passage in enumerate(passages):
-        (rest if passage.chunk.uri in seen else first).append(place)
+        ranks.append((passage.score < enough, passage.chunk.uri in seen, place))
         seen.add(passage.chunk.uri)
-    return [passages[place] for place in sorted((first + rest)[:top_k])]
+    return [passages[place] for place in sorted(place for *_, place in sorted(ranks)[:top_k])]
+
+
+def spread(passages: Sequence[Passage], count: int, per_document: int) -> list[Passage]:
+    """The first so many, with no more of one document than that while there are others. The order stays."""
+    seen: Counter[str] = Counter()
+    ranks: list[tuple[bool, int]] = []
+    for place, passage in enumerate(passages):
+        ranks.append((seen[passage.chunk.uri] >= per_document, place))
+        seen[passage.chunk.uri] += 1
+    return [passages[place] for place in sorted(place for _, place in sorted(ranks)[:count])]
 
 
 def merge_alike(passages: Iterable[Passage], likeness: float) -> list[Passage]:

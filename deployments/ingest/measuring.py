@@ -7,7 +7,15 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.ingest.quality import DOCUMENTS, Finding, Quality, load_questions, measure, select_askable
+from deployments.ingest.quality import (
+    DOCUMENTS,
+    Find,
+    Finding,
+    Quality,
+    load_questions,
+    measure,
+    select_askable,
+)
 from shared.knowledge import list_uris, select_visible
 from shared.llm.port import Llm
 from shared.retrieval import Select, retrieve
@@ -38,6 +46,27 @@ def measure_knowledge(
         askable = select_askable(load_questions(questions), list_uris(session))
     if not any(one.answers for one in askable):
         return None
+    find = build_find(
+        llm=llm,
+        embedding_model=embedding_model,
+        store=store,
+        sessions=sessions,
+        settings=settings,
+        select=select,
+    )
+    return measure(askable, find)
+
+
+def build_find(
+    *,
+    llm: Llm,
+    embedding_model: str,
+    store: VectorStore,
+    sessions: sessionmaker[Session],
+    settings: RetrievalSettings,
+    select: Select = select_visible,
+) -> Find:
+    """What answers a question: the search of `retrieve`, as many documents long as the measures look."""
     unlimited = settings.passages.model_copy(update={"max_tokens": _NO_BUDGET})
     settings = settings.model_copy(update={"passages": unlimited})
 
@@ -55,4 +84,4 @@ def measure_knowledge(
         uris = [uri for passage in found.passages for uri in (passage.chunk.uri, *passage.also_in)]
         return Finding(uris, found.answered)
 
-    return measure(askable, find)
+    return find

@@ -114,9 +114,11 @@ def test_a_deleted_document_is_gone_from_store_and_answers(stack) -> None:
     stack.ghostwriter("knowledge", "sync")
     uris = assert_store_is_exactly_the_files(stack)
     assert contracts.document_uri("notes", "quillfeather.txt") not in uris
-    cited = [
-        uri for uri, _ in cite(stack, "Quillfeather, the paper aeroplane of our release notes", "--anyway")
-    ]
+    topic = "Quillfeather, the paper aeroplane of our release notes"
+    refused = stack.ghostwriter("write", topic, check=False)
+    assert refused.returncode == 1
+    assert "Nothing in the knowledge answers this topic" in refused.stderr
+    cited = [uri for uri, _ in cite(stack, topic, "--anyway")]
     assert cited
     assert contracts.document_uri("notes", "quillfeather.txt") not in cited
 

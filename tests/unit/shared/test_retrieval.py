@@ -23,6 +23,7 @@ from shared.retrieval import (
     merge_alike,
     pick_diverse,
     retrieve,
+    spread,
 )
 from shared.retrieval_settings import RetrievalSettings
 from shared.vectors.fake import FakeVectorStore
@@ -237,6 +238,24 @@ def test_further_passages_of_a_document_fill_what_is_left_in_order() -> None:
     passages = [make_passage("a", 0), make_passage("a", 1), make_passage("b", 0), make_passage("a", 2)]
     assert pick_diverse(passages, 3) == passages[:3]
     assert pick_diverse([], 3) == []
+
+
+def test_a_second_passage_goes_before_a_document_that_does_not_answer() -> None:
+    passages = [
+        make_passage("a", 0, 0.9), make_passage("a", 1, 0.8), make_passage("b", 0, 0.05), make_passage("b", 1, 0.04)
+    ]  # fmt: skip
+    assert pick_diverse(passages, 2, 0.1) == passages[:2]
+    assert pick_diverse(passages, 3, 0.1) == passages[:3]
+    assert pick_diverse(passages, 2, 0.01) == [passages[0], passages[2]]
+    assert pick_diverse(passages[2:], 2, 0.1) == passages[2:]
+
+
+def test_no_document_fills_all_that_is_read_again_while_there_are_others() -> None:
+    passages = [*(make_passage("a", n) for n in range(5)), make_passage("b"), make_passage("c")]
+    assert spread(passages, 4, 2) == [passages[0], passages[1], passages[5], passages[6]]
+    assert spread(passages, 6, 2) == [*passages[:4], passages[5], passages[6]]
+    assert spread(passages[:5], 3, 2) == passages[:3]
+    assert spread([], 3, 2) == []
 
 
 def test_a_prompt_carries_what_fits_and_never_nothing() -> None:
