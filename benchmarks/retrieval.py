@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from benchmarks.llm_server import run_server
 from benchmarks.weaviate_server import Connect, run_weaviate
+from deployments.ingest.formats.registry import find_extractor
 from deployments.ingest.measuring import build_find
 from deployments.ingest.quality import (
     Find,
@@ -30,7 +31,8 @@ from deployments.ingest.quality import (
     load_questions,
     measure,
 )
-from deployments.ingest.splitting import find_title, is_markdown, split_text
+from deployments.ingest.recipe import describe_recipe
+from deployments.ingest.splitting import split
 from shared.contracts import LOCAL_EMBEDDING_MODEL as MINILM
 from shared.contracts import chunk_id, document_uri
 from shared.ledger.models import Base, DocumentVersion
@@ -73,13 +75,13 @@ def read_knowledge(folder: Path) -> list[Chunk]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = path.read_bytes()
         uri, digest = document_uri(path.parent.name, path.name), hashlib.sha256(content).hexdigest()
-        text, markdown = content.decode(), is_markdown(uri)
-        title = find_title(text, path.stem, markdown=markdown)
-        for number, section in enumerate(split_text(text, markdown=markdown)):
+        extractor = find_extractor(path.name, "", content)
+        extraction, recipe = extractor.extract(content, path.name), describe_recipe(extractor)
+        for number, passage in enumerate(split(extraction)):
             chunks.append(
                 Chunk(
-                    chunk_id(uri, digest, number), uri, digest, number, path.parent.name, title, section.heading,
-                    section.text,
+                    chunk_id(uri, digest, number, recipe), uri, digest, number, path.parent.name,
+                    extraction.title or path.stem, " › ".join(passage.headings), passage.text, recipe,
                 )
             )  # fmt: skip
     return chunks
