@@ -5,6 +5,7 @@ few lines, and copied while a job ran, as a kill leaves it.
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,13 +20,17 @@ FAILED, CANCELLED = "ftjob-687b6cf135b9407ca5a3b61a", "ftjob-bceb87571dfc457dbf6
 RUNNING, QUEUED = "ftjob-099cda2cecaf49e8b70d5257", "ftjob-fbf4755f9f7142c7981bd922"
 NEW = "ftjob-9da9a70344044650b1b074a0"
 MODELS = ["ft:smollm2-135m-instruct:field-notes:ad9a1fcf", "ft:smollm2-135m-instruct::b338831f"]
+LEFT_AT = 1_795_546_760  # when the running job's trainer wrote last
 RUN_ID = "e296af4e-29bf-439a-8afb-016e302f9014"
 
 
 @pytest.fixture
 def state(tmp_path):
-    """The folder, each time as it was left."""
-    return Path(shutil.copytree(EARLIER, tmp_path / "earlier"))
+    """The folder, each time as it was left: a checkout's files are as new as the checkout."""
+    folder = Path(shutil.copytree(EARLIER, tmp_path / "earlier"))
+    for path in folder.rglob("*"):
+        os.utime(path, (LEFT_AT, LEFT_AT))
+    return folder
 
 
 def ask(server, model):
