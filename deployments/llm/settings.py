@@ -45,7 +45,7 @@ class LlmSettings(BaseSettings):
         default=0, ge=0, description="CPU threads of a job; 0: all cores but one"
     )
     # On llama.cpp each takes its cache at the start: 47 MB with the bundled model and 2,048 tokens.
-    llm_max_batch: int = Field(default=8, ge=1, description="generations that run at once")
+    llm_max_batch: int = Field(default=6, ge=1, description="generations that run at once")
     # The bundled model's cache takes 45 KiB a token in float32: 1.5 GB.
     llm_max_batch_tokens: int = Field(
         default=32_768, ge=1, description="of torch: prompts, answers and padding that are in memory at once"

@@ -277,7 +277,7 @@ def test_knowledge_is_shown_and_synced(page: Page, world: FakeWorld) -> None:
     expect(page.locator("#gw-knowledge")).to_contain_text("guides")
     expect(page.locator(".gw-problems")).to_have_count(0)
     page.locator("#gw-sync").click()
-    expect(page.get_by_text("Ingest was told")).to_be_visible()
+    expect(page.get_by_text("Ingest looks at its sources")).to_be_visible()
     assert world.airflow.events[-1][0] == contracts.INGEST_DAG
 
 

@@ -1,7 +1,7 @@
 """Turns on a real Postgres: a clearing waits for who is changing something; the batches of one run wait for nobody."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from deployments.ingest import ledger, sync
 from deployments.ingest.clearing import Request
-from deployments.ingest.ledger import Turn
+from deployments.ingest.errors import OvertakenError
+from deployments.ingest.ledger import Turn, Version
 from shared.contracts import chunk_id
 from shared.ledger.models import utc_now
 from shared.vectors.fake import FakeVectorStore
+from shared.vectors.port import Chunk, EmbeddedChunk
 from tests.postgres_server import serve_ledger, wait_for
 
 SECONDS = 20.0
@@ -33,20 +35,18 @@ class SlowStore(FakeVectorStore):
         self.writers = threading.Semaphore(0)
         self.go_on = threading.Event()
 
-    def write(self, chunks: object) -> None:
-        self.writers.release()
-        assert self.go_on.wait(SECONDS)
-        super().write(chunks)  # type: ignore[arg-type]
+    def write(self, chunks: Sequence[EmbeddedChunk], *, fresh: bool = False) -> None:
+        if chunks:
+            self.writers.release()
+            assert self.go_on.wait(SECONDS)
+        super().write(chunks, fresh=fresh)
 
 
-def make_row(name: str) -> dict[str, object]:
+def write_document(name: str, store: FakeVectorStore, sessions: sessionmaker[Session], turn: Turn) -> None:
     uri = f"knowledge://guides/{name}.md"
-    document = {"uri": uri, "source": "guides", "title": name, "content_hash": "h", "size": 1, "chunks": 1}
-    chunk = {
-        "id": chunk_id(uri, "h", 0), "uri": uri, "content_hash": "h", "position": 0, "source": "guides",
-        "title": name, "heading": "", "text": name,
-    }  # fmt: skip
-    return {"document": document, "chunks": [{"chunk": chunk, "vector": [1.0]}]}
+    chunk = Chunk(chunk_id(uri, "h", 0, "r"), uri, "h", 0, "guides", name, "", name, "r")
+    versions = {uri: Version(uri, "h", "r", 1)}
+    sync.write_chunks([EmbeddedChunk(chunk, [1.0])], versions, set(), store, sessions, turn)
 
 
 def take_turn(sessions: sessionmaker[Session], run: str) -> Turn:
@@ -68,7 +68,8 @@ def test_a_clearing_waits_for_batches_that_are_being_written_side_by_side(
     written: list[str] = []
 
     def write(name: str) -> None:
-        written.extend(d.uri for d in sync.write_batch([make_row(name)], store, sessions, turn))
+        write_document(name, store, sessions, turn)
+        written.append(name)
 
     def clear() -> None:
         sync.clear(store, sessions, Request(utc_now() + timedelta(hours=1)), "clear")
@@ -87,10 +88,10 @@ def test_a_clearing_waits_for_batches_that_are_being_written_side_by_side(
         thread.join(SECONDS)
         assert not thread.is_alive()
     assert len(written) == 2 and not store.collection_exists()
-    with pytest.raises(sync.OvertakenError, match="run was overtaken by clear"):
-        sync.write_batch([make_row("c")], store, sessions, turn)
+    with pytest.raises(OvertakenError, match="run was overtaken by clear"):
+        write_document("c", store, sessions, turn)
     with sessions() as session:
-        assert ledger.read_current(session) == {} and ledger.read_journal(session) == []
+        assert ledger.count_current(session) == (0, 0) and list(ledger.read_journal(session)) == []
 
 
 def test_a_turn_is_taken_when_the_one_before_is_not_in_use_any_more(sessions: sessionmaker[Session]) -> None:
@@ -111,14 +112,14 @@ def test_batches_that_come_later_do_not_pass_who_waits_for_the_turn(sessions: se
 
     def write_late() -> None:
         try:
-            with sync.hold_turn(sessions, turn, shared=True):
+            with ledger.hold_turn(sessions, turn, shared=True):
                 told.append("let in")
-        except sync.OvertakenError:
+        except OvertakenError:
             told.append("overtaken")
 
     clearing = threading.Thread(target=take_turn, args=(sessions, "clear"))
     late = threading.Thread(target=write_late)
-    with sync.hold_turn(sessions, turn, shared=True):
+    with ledger.hold_turn(sessions, turn, shared=True):
         clearing.start()
         wait_for(lambda: count_waiting(sessions) == 1, SECONDS)
         late.start()
