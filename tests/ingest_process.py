@@ -1,17 +1,21 @@
 """`python -m tests.ingest_process CONFIG`: runs of ingest in processes of their own, which die where they are told to.
 
-Each line of standard input is `{"run": …, "at": n, "kill": [pids]}`: a process is forked that does the run and, at the
-n-th step into our own code (0: never), kills those processes, then, unless `kill` names others only, itself, with
-SIGKILL. Each line of standard output says how it ended: `{"signal": …, "steps": …, "error": …}`.
+Each line of standard input is `{"run": …, "at": n, "kill": [[pid, since], …], "itself": true}`: a process is forked
+that does the run and, at the n-th step into our own code (0: never), kills those processes, which must have begun at
+those times, and, unless told not to, itself, with SIGKILL. Each line of standard output says how it ended:
+`{"signal": …, "steps": …, "error": …}`.
 """
 
 import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import psutil
 
 from deployments.ingest.composition import Ingest
 from deployments.ingest.handover import Handover
@@ -27,15 +31,18 @@ OURS = (f"{ROOT}/deployments/ingest/", f"{ROOT}/shared/vectors/", f"{ROOT}/share
 class Reaper:
     """Counts steps into our code and out of it, and from it into others'; kills at one of them."""
 
-    def __init__(self, at: int, pids: list[int], *, itself: bool) -> None:
-        self.count, self.at, self.pids, self.itself = 0, at, pids, itself
+    def __init__(self, at: int, others: list[tuple[int, float]], *, itself: bool) -> None:
+        self.count, self.at, self.others, self.itself = 0, at, others, itself
 
     def __call__(self, frame: FrameType, what: str, value: Any) -> None:
         if frame.f_code.co_filename.startswith(OURS):
             self.count += 1
             if self.count == self.at:
-                for pid in self.pids:
-                    os.kill(pid, signal.SIGKILL)
+                for pid, since in self.others:
+                    with suppress(psutil.NoSuchProcess):
+                        process = psutil.Process(pid)
+                        if process.create_time() == since:  # a number may be another's by now
+                            process.kill()
                 if self.itself:
                     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -57,8 +64,8 @@ def build(config: dict[str, Any]) -> Ingest:
 
 def work(config: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     """One run; what is to be told of it."""
-    pids = list(order.get("kill", []))
-    reaper = Reaper(order["at"], pids, itself=order.get("itself", True))
+    others = [(pid, since) for pid, since in order.get("kill", [])]
+    reaper = Reaper(order["at"], others, itself=order.get("itself", True))
     ingest = build(config)
     sys.setprofile(reaper)
     try:

@@ -76,7 +76,9 @@ def check_contract(store: VectorStore) -> None:
     assert sum(1 for _ in store.iterate()) == 451
     store.delete([item.chunk.id for item in many])
     assert [chunk.id for chunk in store.iterate()] == [second.id]
+    assert store.mend() == 0 and store.count_starts() == store.count_starts() > 0
     store.drop_collection()
     store.drop_collection()
+    assert store.mend() == 0
     assert not store.collection_exists()
     store.close()

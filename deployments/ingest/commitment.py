@@ -117,6 +117,7 @@ def _settle(
     ingest: Ingest, turn: Turn, files: RunFiles, lost: dict[str, int], came: Yield | None = None
 ) -> Outcome:
     """What a kill after the switch leaves to do: nobody reads what is taken back here."""
+    sync.mend(ingest.store, ingest.sessions, turn)
     sync.take_back(ingest.store, ingest.sessions, turn)
     try:
         sync.reconcile(ingest.store, ingest.sessions, turn, known=lost.keys(), lost=sum(lost.values()))

@@ -145,6 +145,24 @@ def read_sync(session: Session, run: str) -> KnowledgeSync | None:
     return session.get(KnowledgeSync, run)
 
 
+def read_starts(session: Session) -> int | None:
+    """How often the store had been started when it was last looked through; None where that is not known."""
+    query = """SELECT (counts ->> 'store_starts')::bigint FROM knowledge_syncs WHERE counts ? 'store_starts'
+               ORDER BY started_at DESC LIMIT 1"""
+    return session.execute(text(query)).scalar()
+
+
+def record_starts(session: Session, run: str, starts: int) -> None:
+    """The store was looked through since its latest start."""
+    session.execute(
+        text(
+            """UPDATE knowledge_syncs SET counts = counts || jsonb_build_object('store_starts', cast(:starts AS bigint))
+               WHERE run = :run"""
+        ),
+        {"run": run, "starts": starts},
+    )
+
+
 # --- Documents --------------------------------------------------------------------------------------------------------
 
 

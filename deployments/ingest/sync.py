@@ -93,6 +93,22 @@ def take_back(store: VectorStore, sessions: sessionmaker[Session], turn: Turn) -
     return count
 
 
+def mend(store: VectorStore, sessions: sessionmaker[Session], turn: Turn) -> int:
+    """Where the store was started since it was last looked through, find and heal what that tore; how many chunks.
+
+    A kill of the store costs chunks their place in its index, even such as it had acknowledged. Before the journal is
+    closed, so that a death in here is followed by another look. Raises OvertakenError, VectorStoreError.
+    """
+    with ledger.hold_turn(sessions, turn) as session:
+        starts = store.count_starts()
+        if starts == ledger.read_starts(session):
+            return 0
+        if count := store.mend():
+            log.warning("store: %d chunks were not found by their own vector, and are written anew", count)
+        ledger.record_starts(session, turn.run, starts)
+    return count
+
+
 def find_damaged(store: VectorStore, session: Session) -> list[tuple[str, int]]:
     """Documents that lost chunks in the store, and how many each; by URI.
 

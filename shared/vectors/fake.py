@@ -24,6 +24,8 @@ class FakeVectorStore(VectorStore):
     def __init__(self, *, created: bool = True) -> None:
         self._chunks: dict[str, EmbeddedChunk] | None = {} if created else None
         self.fail_next = False
+        self.starts = 1
+        self.torn: set[str] = set()  # ids of chunks that no search finds, as after a kill
 
     def collection_exists(self) -> bool:
         self._maybe_fail()
@@ -51,6 +53,7 @@ class FakeVectorStore(VectorStore):
         self._maybe_fail()
         for chunk_id in ids:
             (self._chunks or {}).pop(chunk_id, None)
+            self.torn.discard(chunk_id)
 
     def get(self, ids: Sequence[str]) -> dict[str, Chunk]:
         self._maybe_fail()
@@ -71,13 +74,25 @@ class FakeVectorStore(VectorStore):
         self._maybe_fail()
         words = set(re.findall(r"\w+", text.lower()))
         hits = []
-        for item in (self._chunks or {}).values():
+        for name, item in (self._chunks or {}).items():
+            if name in self.torn:
+                continue
             found = set(re.findall(r"\w+", f"{item.chunk.title} {item.chunk.text}".lower()))
             keyword = len(words & found) / len(words) if words else 0.0
             cosine = compute_cosine(vector, item.vector)
             if keyword or alpha:  # by words alone, what shares none is no hit
                 hits.append(ScoredChunk(item.chunk, alpha * cosine + (1 - alpha) * keyword, cosine))
         return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+    def count_starts(self) -> int:
+        self._maybe_fail()
+        return self.starts
+
+    def mend(self) -> int:
+        self._maybe_fail()
+        mended = self.torn.intersection(self._chunks or {})
+        self.torn.clear()
+        return len(mended)
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -119,5 +119,16 @@ class VectorStore(ABC):
         """
 
     @abstractmethod
+    def count_starts(self) -> int:
+        """A number that is another one after each start of the store: what was in flight may be torn then."""
+
+    @abstractmethod
+    def mend(self) -> int:
+        """Write anew the chunks that their own vector does not find, as a kill of the store leaves them; how many.
+
+        Looks at every chunk: a second for some hundreds.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Let go of connections."""

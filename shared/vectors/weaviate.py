@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.contracts import CHUNK_ALIAS, CHUNK_COLLECTION
+from shared.vectors.neighbours import find_lost
 from shared.vectors.port import (
     ALPHA,
     Chunk,
@@ -32,6 +33,7 @@ GROUP = 200  # objects a call
 FIELDS = ("uri", "content_hash", "source", "recipe")  # compared whole, never by word
 NUMBERS = ("position", "page", "start", "end")
 WORDS = ("title", "heading", "text")  # searched by BM25
+MEND_ROUNDS = 3
 Result = TypeVar("Result")
 
 
@@ -174,6 +176,34 @@ class WeaviateStore(VectorStore):
             )
             for item in answer.objects
         ]
+
+    def count_starts(self) -> int:
+        # Each start begins a term of its own, even that of a single node.
+        def count(client: "WeaviateClient") -> int:
+            return max(
+                (int(node.raft.term or 0) for node in client.cluster.statistics().statistics), default=0
+            )
+
+        return self._call(count)
+
+    def mend(self) -> int:
+        def mend(client: "WeaviateClient") -> int:
+            if not self._is_there(client):
+                return 0
+            collection = client.collections.use(self._alias)
+            lost = list(find_lost(collection))
+            count = len(lost)
+            for _ in range(MEND_ROUNDS):
+                if not lost:
+                    return count
+                self.write([EmbeddedChunk(_to_chunk(item), vector) for item, vector in lost])
+                lost = list(find_lost(collection, [str(item.uuid) for item, _ in lost]))
+            raise VectorStoreError(
+                f"{len(lost)} chunks are not found by their own vector, though they were written anew: "
+                "`ghostwriter knowledge rebuild` makes a fresh collection."
+            )
+
+        return self._call(mend)
 
     def close(self) -> None:
         connection = self._connection

@@ -224,6 +224,12 @@ def count_steps(house: House) -> int:
     return int(told["steps"])
 
 
+def list_family(pid: int) -> list[tuple[int, float]]:
+    """The process with its children, each with the time when it began."""
+    process = psutil.Process(pid)
+    return [(one.pid, one.create_time()) for one in (*process.children(recursive=True), process)]
+
+
 def test_a_sync_that_is_killed_at_any_point_is_finished_by_the_next(house: House) -> None:
     steps = count_steps(house)
     assert steps > 2_000
@@ -250,7 +256,7 @@ def test_weaviate_killed_in_the_middle_of_a_sync_is_healed_by_the_next(house: Ho
         house.edit()
         assert house.weaviate.process is not None
         at = house.chance.randint(steps // 3, steps)
-        house.run(at, kill=[house.weaviate.process.pid], itself=False)
+        house.run(at, kill=list_family(house.weaviate.process.pid), itself=False)
         house.weaviate.kill()
         house.weaviate.start()
         house.deployment.check_visible()
@@ -262,21 +268,16 @@ def test_weaviate_killed_in_the_middle_of_a_sync_is_healed_by_the_next(house: Ho
         house.check_embedded_once()
 
 
-def list_family(pid: int) -> list[int]:
-    process = psutil.Process(pid)
-    return [one.pid for one in (*process.children(recursive=True), process)]
-
-
 def test_everything_killed_at_once_is_healed_by_the_next(house: House) -> None:
     """As in a power cut, but for what the operating system still writes to the disk."""
     steps = count_steps(house)
     for number in range(max(2, KILLS // 4)):
         house.edit()
         assert house.weaviate.process is not None and house.postgres.process is not None
-        pids = [house.weaviate.process.pid, *list_family(house.postgres.process.pid)]
+        servers = [*list_family(house.weaviate.process.pid), *list_family(house.postgres.process.pid)]
         at = house.chance.randint(steps // 3, steps)
         house.runs += 1
-        house.runner.run(f"run-{house.runs}", at, kill=pids)
+        house.runner.run(f"run-{house.runs}", at, kill=servers)
         house.weaviate.kill()
         house.postgres.stop()
         house.postgres.start()

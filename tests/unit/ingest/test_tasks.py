@@ -524,6 +524,22 @@ class ForgetfulStore(FakeVectorStore):
         (self._chunks or {}).popitem()
 
 
+def test_what_a_kill_of_the_store_tore_is_mended_by_the_next_run_and_looked_for_once(
+    base: Deployment,
+) -> None:
+    torn = set(base.expect())
+    base.store.torn |= torn
+    base.sync()
+    assert base.store.torn == torn, "nobody looks as long as the store is not started anew"
+    base.store.starts += 1
+    base.shelf.put(NOTE, "a newer note")
+    base.sync()
+    assert not base.store.torn
+    base.store.torn |= torn
+    base.sync()
+    assert base.store.torn == torn
+
+
 def test_what_a_commit_finds_lost_is_an_error_and_mended_by_the_next_run(base: Deployment) -> None:
     healthy = base.store
     store = base.store = ForgetfulStore()
