@@ -126,7 +126,7 @@ def test_a_deleted_document_is_gone_from_store_and_answers(stack) -> None:
 def test_a_binary_file_stops_nothing_else(stack) -> None:
     folder = stack.content_dir / "knowledge" / "notes"
     bad, good = folder / "broken.txt", folder / "fine.txt"
-    bad.write_bytes(b"\xff\xfe\x00\x81\x00\xff" * 50)
+    bad.write_bytes(bytes(range(256)) * 50)
     good.write_text("The fine note was written next to a broken one.\n")
     try:
         stack.execute(".venv/bin/ghostwriter", "knowledge", "sync", "--json", timeout=300, check=False)
