@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
+MEND_ROUNDS = 3  # of writing what is lost anew
 AT_ONCE = 4
 WINDOW = 1_000
 SAME = 1e-5  # distance below which two vectors are one, after float32 and normalising

@@ -1,7 +1,4 @@
-"""Weaviate behind the vector store's port.
-
-It knows no embedding model and no document format. What Weaviate does silently wrong is checked here.
-"""
+"""Weaviate behind the vector store's port. What it does silently wrong is checked here."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +9,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.contracts import CHUNK_ALIAS, CHUNK_COLLECTION
-from shared.vectors.neighbours import find_lost
+from shared.vectors.neighbours import MEND_ROUNDS, find_lost
+from shared.vectors.objects import FIELDS, GROUP, NUMBERS, WORDS, to_chunk, to_properties
 from shared.vectors.port import (
     ALPHA,
     Chunk,
@@ -29,11 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GROUP = 200  # objects a call
-FIELDS = ("uri", "content_hash", "source", "recipe")  # compared whole, never by word
-NUMBERS = ("position", "page", "start", "end")
-WORDS = ("title", "heading", "text")  # searched by BM25
-MEND_ROUNDS = 3
 Result = TypeVar("Result")
 
 
@@ -119,9 +112,12 @@ class WeaviateStore(VectorStore):
             self._call(partial(_insert, self._alias, group))
 
     def delete(self, ids: Sequence[str]) -> None:
+        def delete(one: str, client: "WeaviateClient") -> None:
+            client.collections.use(self._alias).data.delete_by_id(one)
+
         # By id: a kill during a deletion by filter leaves index and store disagreeing.
         for chunk_id in ids:
-            self._call(partial(_delete, self._alias, chunk_id))
+            self._call(partial(delete, chunk_id))
 
     def get(self, ids: Sequence[str]) -> dict[str, Chunk]:
         found: dict[str, Chunk] = {}
@@ -145,7 +141,7 @@ class WeaviateStore(VectorStore):
         try:
             with self._borrow() as client:
                 items = client.collections.use(self._alias).iterator(cache_size=1000)
-                yield from map(_to_chunk, items)
+                yield from map(to_chunk, items)
         except _failures() as error:
             raise VectorStoreError(self._explain(error)) from error
 
@@ -170,7 +166,7 @@ class WeaviateStore(VectorStore):
         )
         return [
             ScoredChunk(
-                _to_chunk(item),
+                to_chunk(item),
                 float(item.metadata.score or 0.0),
                 compute_cosine(vector, item.vector.get("default", ())),
             )
@@ -196,7 +192,7 @@ class WeaviateStore(VectorStore):
             for _ in range(MEND_ROUNDS):
                 if not lost:
                     return count
-                self.write([EmbeddedChunk(_to_chunk(item), vector) for item, vector in lost])
+                self.write([EmbeddedChunk(to_chunk(item), vector) for item, vector in lost])
                 lost = list(find_lost(collection, [str(item.uuid) for item, _ in lost]))
             raise VectorStoreError(
                 f"{len(lost)} chunks are not found by their own vector, though they were written anew: "
@@ -322,10 +318,7 @@ def _insert(alias: str, group: Sequence[EmbeddedChunk], client: "WeaviateClient"
     from weaviate.classes.data import DataObject
 
     answer = client.collections.use(alias).data.insert_many(
-        [
-            DataObject(uuid=i.chunk.id, properties=_to_properties(i.chunk), vector=list(i.vector))
-            for i in group
-        ]
+        [DataObject(uuid=i.chunk.id, properties=to_properties(i.chunk), vector=list(i.vector)) for i in group]
     )
     # Weaviate raises only when all fail.
     if answer.has_errors:
@@ -333,13 +326,9 @@ def _insert(alias: str, group: Sequence[EmbeddedChunk], client: "WeaviateClient"
         raise VectorStoreError(f"Weaviate refused {len(answer.errors)} of {len(group)} chunks: {first}")
 
 
-def _delete(alias: str, chunk_id: str, client: "WeaviateClient") -> None:
-    client.collections.use(alias).data.delete_by_id(chunk_id)
-
-
 def _fetch(alias: str, ids: Sequence[str], client: "WeaviateClient") -> dict[str, Chunk]:
     answer = client.collections.use(alias).query.fetch_objects_by_ids(list(ids), limit=GROUP)
-    return {str(item.uuid): _to_chunk(item) for item in answer.objects}
+    return {str(item.uuid): to_chunk(item) for item in answer.objects}
 
 
 def _is_disconnect(error: Exception) -> bool:
@@ -359,14 +348,3 @@ def _is_disconnect(error: Exception) -> bool:
         return any(word in str(error) for word in ("UNAVAILABLE", "Deadline", "closed"))
     gone = (WeaviateConnectionError, WeaviateGRPCUnavailableError, WeaviateStartUpError, WeaviateTimeoutError)
     return isinstance(error, gone) or not isinstance(error, WeaviateBaseError)
-
-
-def _to_properties(chunk: Chunk) -> dict[str, Any]:
-    return {name: getattr(chunk, name) for name in (*FIELDS, *WORDS, *NUMBERS)}
-
-
-def _to_chunk(item: Any) -> Chunk:
-    values = item.properties
-    texts: dict[str, Any] = {name: str(values.get(name) or "") for name in (*FIELDS, *WORDS)}
-    numbers: dict[str, Any] = {name: int(values.get(name) or 0) for name in NUMBERS}
-    return Chunk(id=str(item.uuid), **texts, **{**numbers, "page": numbers["page"] or None})
