@@ -77,10 +77,6 @@ class AirflowApi:
         wanted = {"order_by": "id", **({"state": state} if state else {})}
         return self._list_all(path, "task_instances", wanted)
 
-    def list_task_ids(self, dag_id: str) -> list[str]:
-        """The tasks of a Dag as the next run will have them."""
-        return [str(task["task_id"]) for task in self._call("GET", f"/api/v2/dags/{dag_id}/tasks")["tasks"]]
-
     def explain_failure(self, dag_id: str, run_id: str) -> str:
         """`task: what its log says last` of the task that failed first; empty where none failed."""
         tasks = self.list_task_instances(dag_id, run_id, state="failed")

@@ -5,8 +5,7 @@ string: our own readers don't cut there, and our writers escape the three for wh
 """
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 _SEPARATORS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -23,11 +22,3 @@ def format_row(row: Any, *, default: Callable[[Any], Any] | None = None) -> str:
 def split_lines(text: str) -> list[str]:
     """The lines of a text that aren't blank."""
     return [line for line in text.split("\n") if line.strip()]
-
-
-def read_rows(path: Path) -> Iterator[Any]:
-    """The values of a file, one by one: memory holds one line. Raises FileNotFoundError and ValueError."""
-    with path.open("rb") as file:
-        for line in file:
-            if line.strip():
-                yield json.loads(line)

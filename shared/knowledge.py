@@ -29,7 +29,7 @@ class SourceCount:
     source: str
     documents: int
     chunks: int
-    changed: datetime | None  # when one of its documents last came or changed
+    changed: datetime  # when one of its documents last came or changed
 
 
 def select_visible(session: Session, hits: Sequence[ScoredChunk]) -> list[ScoredChunk]:

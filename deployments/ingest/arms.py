@@ -16,19 +16,19 @@ from shared.orchestration.recording import record_lineage
 from shared.settings import get_settings
 
 MAP_INDEX = "{{ map_index_name }}"
-CONNECTORS: Final = {
+TITLES: Final = {
     "folder": "🗂️ Folders",
     "git": "🌿 Git",
     "filesystem": "🪣 Object stores",
     "website": "🌐 Web sites",
     "uploads": "📤 Uploads",
 }
-"""A connector's arm and what it is called; `connectors.registry` has the same keys."""
+"""What arms are called; one that is not here is called as its connector is."""
 
 
 def build_arm(connector: str, documents: Asset, chunks: Asset) -> TaskGroup:
     """The tasks of a connector."""
-    with TaskGroup(group_id=connector, group_display_name=CONNECTORS[connector]) as arm:
+    with TaskGroup(group_id=connector, group_display_name=TITLES.get(connector, connector)) as arm:
 
         @task(task_display_name="📦 Batches")
         @fails_at_once(KnowledgeError)

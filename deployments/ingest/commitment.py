@@ -17,6 +17,7 @@ from deployments.ingest.errors import IncompleteSyncError, KnowledgeError, SyncE
 from deployments.ingest.handover import RunFiles
 from deployments.ingest.ledger import Turn
 from deployments.ingest.model import Problem
+from shared.knowledge import find_newest_version
 from shared.ledger.models import KnowledgeSync, utc_now
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def _settle(
 def _describe(session: Session, state: KnowledgeSync | None) -> Outcome:
     counts = dict(state.counts) if state is not None else {}
     documents, chunks = ledger.count_current(session)
-    newest = ledger.read_newest_version(session)
+    newest = find_newest_version(session)
     return Outcome(
         written=sum(counts.get(name, 0) for name in ("added", "changed", "moved", "repaired")),
         removed=counts.get("removed", 0),

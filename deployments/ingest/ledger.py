@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from deployments.ingest.errors import OvertakenError
 from deployments.ingest.model import Problem
 from deployments.ingest.staging import stream
+from shared.knowledge import find_newest_version
 from shared.ledger.models import (
     DocumentReference,
     DocumentVersion,
@@ -284,19 +285,13 @@ def add_version(session: Session, run: str) -> KnowledgeVersion | None:
     """A new knowledge-base version where the documents differ from the newest one's; None where they don't."""
     session.flush()
     digest = compute_digest(session)
-    newest = read_newest_version(session)
+    newest = find_newest_version(session)
     if newest is not None and newest.digest == digest:
         return None
     documents, chunks = count_current(session)
     version = KnowledgeVersion(digest=digest, documents=documents, chunks=chunks, ingest_run=run)
     session.add(version)
     return version
-
-
-def read_newest_version(session: Session) -> KnowledgeVersion | None:
-    """The knowledge base as it is now, or None before the first ingestion."""
-    newest = select(func.max(KnowledgeVersion.id)).scalar_subquery()
-    return session.scalar(select(KnowledgeVersion).where(KnowledgeVersion.id == newest))
 
 
 def supersede_all(session: Session, run: str) -> None:

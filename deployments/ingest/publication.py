@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from deployments.ingest import ledger
 from shared.contracts import IDEMPOTENCY_KEY, KNOWLEDGE_BASE_ASSET
+from shared.knowledge import find_newest_version
 from shared.ledger.models import utc_now
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def publish_newest(
     A crash between the answer and the ledger posts it again, with the same key: consumers go by state.
     """
     with sessions() as session:
-        version = ledger.read_newest_version(session)
+        version = find_newest_version(session)
         if version is None or version.published_at is not None:
             return None
         extra = {

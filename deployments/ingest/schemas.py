@@ -79,10 +79,6 @@ def reference_to_row(reference: Reference) -> Row:
     return {name: getattr(reference, name) for name in REFERENCES.names}
 
 
-def row_to_reference(row: Row) -> Reference:
-    return Reference(**{name: row[name] for name in REFERENCES.names})
-
-
 def problem_to_row(problem: Problem) -> Row:
     return {name: getattr(problem, name) for name in PROBLEMS.names}
 

@@ -15,6 +15,7 @@ from deployments.ingest.clearing import Request, check_request
 from deployments.ingest.errors import SyncError
 from deployments.ingest.ledger import Turn, Version
 from shared.contracts import chunk_id
+from shared.knowledge import find_newest_version
 from shared.vectors.port import EmbeddedChunk, VectorStore
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ def clear(store: VectorStore, sessions: sessionmaker[Session], request: Request,
     with sessions.begin() as session:
         # Before the store is touched: an ingestion that is under way must not add to it any more.
         turn = ledger.take_turn(session, run)
-        newest = ledger.read_newest_version(session)
+        newest = find_newest_version(session)
         if newest is not None and newest.ingest_run == run:
             return 0  # an earlier try of this run was killed after its work was done
         check_request(request, newest.id if newest else None, datetime.now(UTC))

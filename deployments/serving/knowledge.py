@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import uuid4
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from shared import knowledge
 from shared.contracts import ACCEPT_REMOVALS, INGEST_DAG
-from shared.ledger.models import DocumentVersion, KnowledgeProblem, KnowledgeVersion
 from shared.times import write_time
 
 
@@ -29,33 +28,23 @@ def describe_knowledge(session: Session) -> dict[str, Any]:
 
     `removals` names those of the problems that are removals, each with the digest that accepts it.
     """
-    rows = session.execute(
-        select(
-            DocumentVersion.source,
-            func.count(),
-            func.coalesce(func.sum(DocumentVersion.chunks), 0),
-            func.max(DocumentVersion.ingested_at),
-        )
-        .where(DocumentVersion.superseded_at.is_(None))
-        .group_by(DocumentVersion.source)
-        .order_by(DocumentVersion.source)
-    ).all()
-    problems = session.scalars(select(KnowledgeProblem).order_by(KnowledgeProblem.uri)).all()
-    version = session.scalar(select(KnowledgeVersion).order_by(KnowledgeVersion.id.desc()).limit(1))
+    counts = knowledge.count_sources(session)
+    problems = knowledge.list_problems(session)
+    version = knowledge.find_newest_version(session)
     return {
-        "documents": sum(row[1] for row in rows),
-        "chunks": sum(int(row[2]) for row in rows),
+        "documents": sum(count.documents for count in counts),
+        "chunks": sum(count.chunks for count in counts),
         "version": version and version.id,
         "digest": version and version.digest,
         "last_change": version and {"run": version.ingest_run, "at": write_time(version.created_at)},
         "sources": [
             {
-                "source": name,
-                "documents": count,
-                "chunks": int(chunks),
-                "changed": write_time(changed),
+                "source": count.source,
+                "documents": count.documents,
+                "chunks": count.chunks,
+                "changed": write_time(count.changed),
             }
-            for name, count, chunks, changed in rows
+            for count in counts
         ],
         "problems": [{"uri": problem.uri, "message": problem.message} for problem in problems],
         "removals": [

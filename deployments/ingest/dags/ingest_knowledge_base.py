@@ -18,6 +18,7 @@ from typing import Any
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, dag, get_current_context, task
 
 from deployments.ingest import arms, news
+from deployments.ingest.connectors.registry import CONNECTORS
 from deployments.ingest.defaults import DAG_DEFAULTS, KNOWLEDGE_CHANGED
 from deployments.ingest.errors import IncompleteSyncError, KnowledgeError, OvertakenError
 from deployments.ingest.freshness import DEADLINE
@@ -50,7 +51,7 @@ def ingest_knowledge_base() -> None:
             tasks.survey(ingest, run_id, reason=news.describe_reason(context))
             planned = tasks.plan(ingest, run_id, accepted=news.read_accepted(context))
         context["ti"].xcom_push("counts", planned["counts"])
-        return [f"{name}.batches" for name in arms.CONNECTORS if planned["batches"].get(name)] or ["commit"]
+        return [f"{name}.batches" for name in CONNECTORS if planned["batches"].get(name)] or ["commit"]
 
     @task(task_display_name="✅ Commit", trigger_rule="all_done", inlets=[DOCUMENTS], outlets=[CHUNKS])
     @fails_at_once(KnowledgeError, OvertakenError, IncompleteSyncError)
@@ -70,7 +71,7 @@ def ingest_knowledge_base() -> None:
 
     planned, committed, problems = plan(), commit(), report_problems()
     planned >> committed
-    for connector in arms.CONNECTORS:
+    for connector in CONNECTORS:
         planned >> arms.build_arm(connector, DOCUMENTS, CHUNKS) >> committed
     committed >> [publish(), problems]
     arms.ask_about_removals(problems)

@@ -133,9 +133,7 @@ class KnowledgeSource(Base):
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
     connector: Mapped[str] = mapped_column(String(40))
     options: Mapped[dict[str, Any]]  # without secrets
-    state: Mapped[str] = mapped_column(
-        String(20)
-    )  # listed, failed (error says why), gone (not declared any more)
+    state: Mapped[str] = mapped_column(String(20))  # declared, listed, failed (error says why), gone
     error: Mapped[str | None] = mapped_column(Text)
     documents: Mapped[int] = mapped_column(default=0)  # that it listed when it last could be listed
     listed_at: Mapped[datetime | None]  # when that was

@@ -16,6 +16,7 @@ from deployments.ingest.errors import IncompleteSyncError, KnowledgeError, Overt
 from deployments.ingest.handover import HandoverLostError
 from deployments.ingest.ledger import Turn
 from shared.contracts import CLEAR_BEFORE, CLEAR_VERSION
+from shared.knowledge import find_newest_version
 from shared.ledger.models import KnowledgeSync, KnowledgeVersion, utc_now
 from shared.vectors.fake import FakeVectorStore
 from tests.ingest import Deployment, Run
@@ -395,7 +396,7 @@ def test_clearing_leaves_the_record_of_old_versions_and_no_vector_is_made_again(
     base.check({})
     assert not base.store.collection_exists() and tasks.list_problems(base.ingest) == []
     with base.sessions() as session:
-        newest = ledger.read_newest_version(session)
+        newest = find_newest_version(session)
         assert newest is not None and (newest.documents, newest.chunks) == (0, 0)
     outcome = base.sync()
     assert (outcome.documents, outcome.counts["embedded"]) == (2, 0)

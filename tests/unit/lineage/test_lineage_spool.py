@@ -10,8 +10,8 @@ from openlineage.client import facet_v2
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent
 
 from shared import contracts
-from shared.json_lines import read_rows
 from shared.lineage import LineageSpool, append_line, build_event, dataset_facets, dataset_of, lineage_asset
+from tests.json_rows import read_rows
 
 
 def read_lines(path: Path) -> list[dict]:

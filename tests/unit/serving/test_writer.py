@@ -8,12 +8,12 @@ from sqlalchemy import func, select
 from deployments.serving.errors import BadRequest, KnowledgeEmpty, NothingAnswers, Unavailable, UnknownModel
 from deployments.serving.writer import MAX_TOPIC_CHARACTERS, Finished, Piece, Sources
 from shared import contracts
-from shared.json_lines import read_rows
 from shared.ledger.models import Post, PostSource
 from shared.llm.port import LlmError
 from shared.prompt import PROMPT_VERSION
 from shared.vectors.port import VectorStoreError
 from tests.fake_desk import BASE_ANSWER, DOCUMENTS, TUNED_ANSWER, FakeWorld, add_model, make_world
+from tests.json_rows import read_rows
 
 
 def write(world: FakeWorld, topic: str = "asset event", model: str = "champion") -> Finished:

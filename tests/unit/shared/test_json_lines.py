@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.json_lines import format_row, read_rows, split_lines
+from shared.json_lines import format_row, split_lines
+from tests.json_rows import read_rows
 
 ENDS = [character for character in map(chr, range(0x3000)) if len(f"a{character}b".splitlines()) > 1]
 
